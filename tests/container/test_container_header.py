@@ -1,0 +1,151 @@
+"""The header: round trip, limits, versions."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vqcodec.container import Header, Level, nearest_ratio
+from vqcodec.errors import ChecksumError, FormatError, TruncatedError, UnsupportedError
+
+ratios = st.fractions(Fraction(1, 65535), 65535, max_denominator=65535).map(nearest_ratio)
+levels = st.builds(
+    Level,
+    stride_t=st.integers(0, 6).map(lambda n: 1 << n),
+    stride=st.integers(2, 7).map(lambda n: 1 << n),
+    entries=st.integers(2, 32768),
+)
+headers = st.builds(
+    Header,
+    width=st.integers(1, 4).map(lambda n: 128 * n),
+    height=st.integers(1, 4).map(lambda n: 128 * n),
+    aspect=ratios,
+    rate=ratios,
+    frames=st.integers(0, 2**32 - 1),
+    model_id=st.binary(min_size=8, max_size=8),
+    levels=st.lists(levels, min_size=1, max_size=4).map(tuple),
+)
+
+
+def sealed(data: bytes) -> bytes:
+    """Append the CRC."""
+    return data + struct.pack("<I", zlib.crc32(data))
+
+
+@given(headers)
+def test_round_trip(header):
+    data = header.to_bytes()
+    assert Header.measure(data[:12]) == len(data)
+    assert Header.from_bytes(data) == header
+    assert header.raw_bytes(header.max_frames) < 2**21
+
+
+def test_two_levels_take_47_bytes(header):
+    assert len(header.to_bytes()) == 47
+
+
+def test_geometry(header):
+    assert header.pad_frames(1) == header.pad_frames(8) == 8
+    assert header.grid_shapes(9) == ((2, 1, 2), (4, 2, 4))
+    assert header.raw_bytes(8) == 23  # 18 indices of 10 bits
+    large = replace(header, width=4096, height=2048)
+    assert 0 < large.max_frames < 64
+    assert large.raw_bytes(large.max_frames) < 2**21 <= large.raw_bytes(large.max_frames + 8)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"width": 0},
+        {"width": 12},
+        {"height": 4104},
+        {"aspect": Fraction(0)},
+        {"aspect": Fraction(-1)},
+        {"rate": Fraction(65536)},
+        {"rate": Fraction(1, 65536)},
+        {"frames": -1},
+        {"frames": 2**32},
+        {"model_id": b"seven.."},
+        {"levels": ()},
+        {"levels": (Level(8, 8),) * 9},
+        {"levels": (Level(8, 16),)},  # height 8 is no multiple
+        {"width": 4096, "height": 4096, "levels": (Level(1, 1),)},  # 2 MiB cannot hold a chunk
+    ],
+)
+def test_limits(header, change):
+    with pytest.raises(FormatError):
+        replace(header, **change)
+
+
+@pytest.mark.parametrize(
+    "level", [(0, 4, 16), (3, 4, 16), (128, 4, 16), (4, 256, 16), (4, 4, 1), (4, 4, 32769)]
+)
+def test_level_limits(level):
+    with pytest.raises(FormatError):
+        Level(*level)
+
+
+@pytest.mark.parametrize(
+    ("entries", "bits"), [(2, 1), (3, 2), (256, 8), (257, 9), (1024, 10), (1025, 11), (32768, 15)]
+)
+def test_bits(entries, bits):
+    assert Level(8, 8, entries).bits == bits
+
+
+def test_newer_major_is_unsupported_whatever_follows(header):
+    data = bytearray(header.to_bytes())
+    data[8] = 2
+    with pytest.raises(UnsupportedError, match=r"version 2\.0"):
+        Header.from_bytes(bytes(data[:12]))
+
+
+def test_newer_minor_may_append_fields(header):
+    data = header.to_bytes()
+    longer = bytearray(data[:-4] + b"new fields")
+    longer[9] = 7
+    longer[10:12] = struct.pack("<H", len(longer) - 12)
+    assert Header.from_bytes(sealed(bytes(longer)) + b"chunks") == header
+
+
+@pytest.mark.parametrize("cut", [4, 10, 28])
+def test_short_body_is_invalid(header, cut):
+    shorter = bytearray(header.to_bytes()[: -4 - cut])
+    shorter[10:12] = struct.pack("<H", len(shorter) - 12)
+    with pytest.raises(FormatError, match="invalid header"):
+        Header.from_bytes(sealed(bytes(shorter)))
+
+
+@pytest.mark.parametrize("offset", [16, 18, 20, 22])
+def test_zero_in_a_ratio_is_invalid(header, offset):
+    data = bytearray(header.to_bytes()[:-4])
+    data[offset : offset + 2] = b"\0\0"
+    with pytest.raises(FormatError, match="ratio"):
+        Header.from_bytes(sealed(bytes(data)))
+
+
+def test_damage_and_truncation(header):
+    data = header.to_bytes()
+    for size in range(len(data)):
+        with pytest.raises(TruncatedError, match=f"byte {size}"):
+            Header.from_bytes(data[:size])
+    with pytest.raises(ChecksumError):
+        Header.from_bytes(data[:20] + b"\xff" + data[21:])
+
+
+def test_other_files():
+    with pytest.raises(FormatError, match=r"not a \.vqv file"):
+        Header.from_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
+    with pytest.raises(FormatError, match="text mode"):
+        Header.from_bytes(b"\x89VQV\n\x1a\n" + bytes(40))
+
+
+def test_nearest_ratio():
+    assert nearest_ratio(Fraction(30000, 1001)) == Fraction(30000, 1001)
+    assert float(nearest_ratio(Fraction(359640, 11999))) == pytest.approx(359640 / 11999, rel=1e-7)
+    assert nearest_ratio(Fraction(1, 3)) == Fraction(1, 3)

@@ -1,0 +1,26 @@
+"""The ``.vqv`` file: index grids in, bytes out, and back. Knows nothing of models or pixels.
+
+``docs/format.md`` is the specification; the modules follow its sections:
+:mod:`layout <vqcodec.container.layout>` (magic, tags, chunk heads, limits), ``header``,
+``packers`` (indices to payload), then ``writer``, ``reader`` and ``verify``.
+"""
+
+from vqcodec.container.header import Header, Level, nearest_ratio
+from vqcodec.container.packers import PACKERS
+from vqcodec.container.reader import Chunk, Entry, Reader, Table
+from vqcodec.container.verify import Report, verify
+from vqcodec.container.writer import Writer
+
+__all__ = [
+    "PACKERS",
+    "Chunk",
+    "Entry",
+    "Header",
+    "Level",
+    "Reader",
+    "Report",
+    "Table",
+    "Writer",
+    "nearest_ratio",
+    "verify",
+]

@@ -1,0 +1,210 @@
+"""The header: what all chunks of a file have in common."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+
+from vqcodec.container.layout import MAGIC, MAJOR, MAX_FRAMES, MAX_PAYLOAD, MINOR
+from vqcodec.errors import ChecksumError, FormatError, TruncatedError, UnsupportedError
+
+MAX_SIDE = 4096
+MAX_LEVELS = 8
+MAX_ENTRIES = 1 << 15  # so that an index fits int16
+MAX_STRIDE_T = 64
+MAX_STRIDE = 128
+MODEL_ID_BYTES = 8
+
+_PREFIX = struct.Struct("<8sBBH")  # magic, major, minor, length of the body
+_BODY = struct.Struct("<6HI8sB")
+_LEVEL = struct.Struct("<BH")
+_CRC = struct.Struct("<I")
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One grid of indices.
+
+    Attributes:
+        stride_t: frames per index, a power of two in 1–64.
+        stride: pixels per index in height and in width, a power of two in 1–128.
+        entries: size of the codebook, 2–32768; indices are below it.
+
+    Raises:
+        FormatError: a value outside its range.
+    """
+
+    stride_t: int
+    stride: int
+    entries: int = 1024
+
+    def __post_init__(self) -> None:
+        _require(_is_power_of_two(self.stride_t, MAX_STRIDE_T), f"temporal stride {self.stride_t}")
+        _require(_is_power_of_two(self.stride, MAX_STRIDE), f"spatial stride {self.stride}")
+        _require(2 <= self.entries <= MAX_ENTRIES, f"codebook of {self.entries} entries")
+
+    @property
+    def bits(self) -> int:
+        """Bits an index takes in the raw packer: ceil(log2 entries), 1–15."""
+        return (self.entries - 1).bit_length()
+
+
+@dataclass(frozen=True)
+class Header:
+    """What all chunks of a file have in common.
+
+    Attributes:
+        width, height: of the coded pictures, 8–4096, multiples of 8 and of every spatial stride.
+        aspect: aspect ratio of the picture as displayed, such as 16/9, whatever was coded.
+        rate: frames per second. Of both ratios, numerator and denominator are 1–65535.
+        frames: of the whole file; 0 if not known when the header was written.
+        model_id: 8 bytes that name the model (a hash of its configuration and weights).
+        levels: 1–8 levels in the order of the payload, coarsest first.
+
+    Raises:
+        FormatError: a value outside its range.
+    """
+
+    width: int
+    height: int
+    aspect: Fraction
+    rate: Fraction
+    frames: int
+    model_id: bytes
+    levels: tuple[Level, ...]
+
+    def __post_init__(self) -> None:
+        _require(1 <= len(self.levels) <= MAX_LEVELS, f"{len(self.levels)} levels")
+        step = max(8, *(level.stride for level in self.levels))
+        for side in (self.width, self.height):
+            _require(8 <= side <= MAX_SIDE and side % step == 0, f"picture side of {side}")
+        for ratio in (self.aspect, self.rate):
+            _require(
+                0 < ratio.numerator < 1 << 16 and ratio.denominator < 1 << 16, f"ratio {ratio}"
+            )
+        _require(0 <= self.frames < 1 << 32, f"{self.frames} frames")
+        _require(len(self.model_id) == MODEL_ID_BYTES, f"model id of {len(self.model_id)} bytes")
+        _require(self.max_frames > 0, "one chunk too large for the format")
+
+    def pad_frames(self, frames: int) -> int:
+        """Round up to a multiple of the largest temporal stride: what a chunk's grids cover."""
+        step = max(level.stride_t for level in self.levels)
+        return -(-frames // step) * step
+
+    def grid_shapes(self, frames: int) -> tuple[Shape, ...]:
+        """Shape (T', H', W') of each level's grid in a chunk of ``frames`` frames."""
+        padded = self.pad_frames(frames)
+        return tuple(
+            (padded // level.stride_t, self.height // level.stride, self.width // level.stride)
+            for level in self.levels
+        )
+
+    def raw_bytes(self, frames: int) -> int:
+        """Size of a raw payload of ``frames`` frames: the most that any packer needs."""
+        return -(-self._raw_bits(frames) // 8)
+
+    @property
+    def max_frames(self) -> int:
+        """Most frames a chunk may hold, 1–64: as many as fit a payload when stored raw."""
+        step = self.pad_frames(1)
+        return min(MAX_FRAMES, MAX_PAYLOAD * 8 // self._raw_bits(step) * step)
+
+    def _raw_bits(self, frames: int) -> int:
+        shapes = self.grid_shapes(frames)
+        return sum(prod(s) * level.bits for s, level in zip(shapes, self.levels, strict=True))
+
+    def to_bytes(self) -> bytes:
+        """Return the header as the format stores it, magic to CRC."""
+        body = _BODY.pack(
+            self.width,
+            self.height,
+            *self.aspect.as_integer_ratio(),
+            *self.rate.as_integer_ratio(),
+            self.frames,
+            self.model_id,
+            len(self.levels),
+        )
+        for level in self.levels:
+            strides = (level.stride_t.bit_length() - 1) << 4 | level.stride.bit_length() - 1
+            body += _LEVEL.pack(strides, level.entries)
+        data = _PREFIX.pack(MAGIC, MAJOR, MINOR, len(body)) + body
+        return data + _CRC.pack(zlib.crc32(data))
+
+    @staticmethod
+    def measure(prefix: bytes) -> int:
+        """Return the length of the whole header, given (at least) its first 12 bytes.
+
+        Raises:
+            FormatError: not a ``.vqv`` file.
+            TruncatedError: fewer bytes than that, though they look right.
+            UnsupportedError: another major version, whose header this code cannot judge.
+        """
+        magic = prefix[: len(MAGIC)]
+        if magic != MAGIC[: len(magic)]:
+            if magic[:4] == MAGIC[:4]:
+                raise FormatError("the file was altered by a transfer in text mode")
+            raise FormatError("not a .vqv file")
+        if len(prefix) < _PREFIX.size:
+            raise TruncatedError(f"the file ends at byte {len(prefix)}, inside the header")
+        _, major, minor, length = _PREFIX.unpack_from(prefix)
+        if major != MAJOR:
+            raise UnsupportedError(
+                f"the file has format version {major}.{minor}, this program reads {MAJOR}.x"
+            )
+        return _PREFIX.size + int(length) + _CRC.size
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Header:
+        """Parse a header; bytes behind it, and fields of newer minor versions, are ignored.
+
+        Raises:
+            FormatError, TruncatedError, UnsupportedError: as :meth:`measure`, and for values
+                outside their ranges.
+            ChecksumError: the header is damaged.
+        """
+        size = cls.measure(data)
+        if len(data) < size:
+            raise TruncatedError(f"the file ends at byte {len(data)}, inside the header")
+        end = size - _CRC.size
+        if _CRC.unpack_from(data, end)[0] != zlib.crc32(data[:end]):
+            raise ChecksumError("the header is damaged: its CRC does not match")
+        body = data[_PREFIX.size : end]
+        _require(len(body) >= _BODY.size, f"body of {len(body)} bytes")
+        width, height, *ratios, frames, model_id, count = _BODY.unpack_from(body)
+        _require(len(body) >= _BODY.size + count * _LEVEL.size, f"no room for {count} levels")
+        _require(all(ratios), "ratio with a zero")
+        levels = []
+        for position in range(count):
+            strides, entries = _LEVEL.unpack_from(body, _BODY.size + position * _LEVEL.size)
+            levels.append(Level(1 << (strides >> 4), 1 << (strides & 15), entries))
+        return cls(
+            width=width,
+            height=height,
+            aspect=Fraction(ratios[0], ratios[1]),
+            rate=Fraction(ratios[2], ratios[3]),
+            frames=frames,
+            model_id=model_id,
+            levels=tuple(levels),
+        )
+
+
+def nearest_ratio(value: Fraction) -> Fraction:
+    """Return the fraction nearest to ``value`` (1/65535–65535) that a header can store."""
+    limit = (1 << 16) - 1
+    if value > 1:  # then the numerator is the larger part, and limits the precision
+        return 1 / (1 / value).limit_denominator(limit)
+    return value.limit_denominator(limit)
+
+
+def _require(condition: bool, what: str) -> None:
+    if not condition:
+        raise FormatError(f"invalid header: {what}")
+
+
+def _is_power_of_two(value: int, limit: int) -> bool:
+    return 1 <= value <= limit and value & (value - 1) == 0

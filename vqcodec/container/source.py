@@ -1,0 +1,65 @@
+"""Random access by byte offset, over a seekable file or (forwards only) over a pipe."""
+
+from __future__ import annotations
+
+import os
+from typing import BinaryIO
+
+_PIECE = 1 << 16
+
+
+class Source:
+    """Bytes at an offset, counted from where ``file`` stands now.
+
+    A pipe can be read at rising offsets only; the bytes from the latest offset on are kept, so
+    that a part may be read again as part of a longer piece.
+
+    Attributes:
+        size: in bytes; None for a pipe.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._begin = 0
+        self._offset = 0  # of the first byte held
+        self._held = b""
+        self.size: int | None = None
+        if file.seekable():
+            self._begin = file.tell()
+            self.size = file.seek(0, os.SEEK_END) - self._begin
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes; fewer only where the file ends.
+
+        Raises:
+            ValueError: a pipe has already been read beyond ``offset``.
+        """
+        if self.size is not None:
+            self._file.seek(self._begin + offset)
+            return self._pull(length)
+        if offset < self._offset:
+            raise ValueError("a pipe can be read only once, from start to end")
+        skip = offset - self._offset
+        while skip > len(self._held):
+            skip -= len(self._held)
+            self._held = self._pull(min(skip, _PIECE))
+            if not self._held:
+                break
+        self._held = self._held[skip:]
+        self._offset = offset
+        self._held += self._pull(length - len(self._held))
+        return self._held[:length]
+
+    def holds(self, offset: int, length: int) -> bool:
+        """Tell whether the file has ``length`` bytes at ``offset``; a pipe is read to find out."""
+        if self.size is not None:
+            return offset + length <= self.size
+        return len(self.read(offset, length)) == length
+
+    def _pull(self, length: int) -> bytes:
+        """Read on, over the short reads of an unbuffered pipe, to ``length`` bytes or the end."""
+        pieces = []
+        while length > 0 and (piece := self._file.read(length)):
+            pieces.append(piece)
+            length -= len(piece)
+        return b"".join(pieces)

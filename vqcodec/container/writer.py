@@ -1,0 +1,139 @@
+"""Writes a ``.vqv`` file chunk by chunk, to a file or a pipe, in bounded memory."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from vqcodec.container.header import Header
+from vqcodec.container.layout import (
+    ANCILLARY_TAGS,
+    END_CHUNK,
+    MAX_PAYLOAD,
+    Head,
+    Tag,
+    frame_chunk,
+)
+from vqcodec.container.packers import PACKERS, pack_smallest
+
+
+class Writer:
+    """Writes one file; as a context manager it finishes the file unless an exception passes.
+
+    Only the heads of the chunks are kept, four bytes each. The underlying file is not closed.
+
+    Args:
+        file: open for writing in binary mode (not for appending), at the place where the file
+            shall begin.
+        header: its frame count may be 0 for not yet known; :meth:`close` then fills it in if the
+            file is seekable.
+        packer: a name in :data:`PACKERS`, or ``"auto"`` for the smallest payload of each chunk.
+
+    Attributes:
+        frames, nbytes: written so far.
+
+    Raises:
+        ValueError: no such packer.
+    """
+
+    def __init__(self, file: BinaryIO, header: Header, *, packer: str = "auto") -> None:
+        if packer != "auto" and packer not in PACKERS:
+            raise ValueError(f"no packer {packer!r}")
+        self.header = header
+        self.frames = self.nbytes = 0
+        self._packers = tuple(PACKERS) if packer == "auto" else (packer,)
+        self._file = file
+        self._begin = file.tell() if file.seekable() else None
+        self._pictures = 0
+        self._heads = bytearray()
+        self._put(header.to_bytes())
+
+    def write(self, frames: int, grids: Sequence[npt.NDArray[np.integer[Any]]]) -> int:
+        """Append a picture chunk and return the number of bytes it takes.
+
+        Args:
+            frames: 1 to ``header.max_frames``.
+            grids: one for each level, of the shapes ``header.grid_shapes(frames)``, any integer
+                dtype, values 0 to entries - 1.
+
+        Raises:
+            ValueError: anything else.
+        """
+        if not 1 <= frames <= self.header.max_frames:
+            raise ValueError(f"{frames} frames in a chunk, at most {self.header.max_frames} fit")
+        levels = self.header.levels
+        shapes = self.header.grid_shapes(frames)
+        if [grid.shape for grid in grids] != list(shapes):
+            raise ValueError(f"grids of shapes {[g.shape for g in grids]}, expected {shapes}")
+        for grid, level in zip(grids, levels, strict=True):
+            if not np.issubdtype(grid.dtype, np.integer):
+                raise ValueError(f"grid of dtype {grid.dtype}")
+            if grid.min() < 0 or grid.max() >= level.entries:
+                raise ValueError(f"index outside 0 to {level.entries - 1}")
+        indices = [np.ascontiguousarray(grid, np.int16) for grid in grids]
+        tag, payload = pack_smallest(self._packers, indices, levels)
+        if len(payload) > self.header.raw_bytes(frames):
+            # A packer chosen by name must not break the bound on the size of a chunk either.
+            tag, payload = pack_smallest(("raw",), indices, levels)
+        self.frames += frames
+        self._pictures += 1
+        return self._append(Head(tag, frames, len(payload)), payload)
+
+    def write_chunk(self, tag: int, payload: bytes) -> int:
+        """Append an ancillary chunk and return the number of bytes it takes.
+
+        Raises:
+            ValueError: ``tag`` is not in 16–29, or the payload is empty or 2 MiB and more.
+        """
+        if tag not in ANCILLARY_TAGS:
+            raise ValueError(f"tag {tag} is not ancillary")
+        if not 1 <= len(payload) <= MAX_PAYLOAD:
+            raise ValueError(f"ancillary payload of {len(payload)} bytes")
+        return self._append(Head(tag, 0, len(payload)), payload)
+
+    def close(self) -> None:
+        """Finish the file: the index if it is of use, the end, and the header's frame count.
+
+        Raises:
+            ValueError: the header promised another frame count, and is out of reach in a pipe.
+        """
+        index = bytes(self._heads) + struct.pack("<I", len(self._heads) // 4)
+        if self._pictures >= 2 and len(index) <= MAX_PAYLOAD:
+            self._put(frame_chunk(Head(Tag.INDEX, 0, len(index)), index))
+        self._put(END_CHUNK)
+        if self._begin is not None:
+            end = self._file.tell()
+            self.header = replace(self.header, frames=self.frames)
+            self._file.seek(self._begin)
+            self._file.write(self.header.to_bytes())
+            self._file.seek(end)
+        elif self.header.frames not in (0, self.frames):
+            raise ValueError(f"{self.frames} frames written, {self.header.frames} promised")
+
+    def _append(self, head: Head, payload: bytes) -> int:
+        self._heads += struct.pack("<I", head.word)
+        chunk = frame_chunk(head, payload)
+        self._put(chunk)
+        return len(chunk)
+
+    def _put(self, data: bytes) -> None:
+        self._file.write(data)
+        self.nbytes += len(data)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
