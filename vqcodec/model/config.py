@@ -1,0 +1,149 @@
+"""The architecture as data: everything that decides the shapes of a network's weights.
+
+A configuration is stored as JSON inside its checkpoint, so a checkpoint says what it is and no
+architecture is ever guessed from a file name. No torch here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from vqcodec.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class LevelConfig:
+    """One level of the hierarchy: a grid of codebook indices at its own stride.
+
+    Attributes:
+        stride_t: frames per grid step (a power of two).
+        stride: pixels per grid step, in height and width (a power of two).
+        entries: codebook entries K.
+        dim: channels of a decoded code vector.
+        lookup_dim: channels in which the nearest entry is searched; at most ``dim``. A low
+            dimension keeps all entries in use (ViT-VQGAN, DAC).
+        width: channels of the residual blocks on this level's grid.
+        encoder_blocks: residual blocks that see only the picture, on this level's grid.
+        fusion_blocks: residual blocks after the decoded coarser level has joined.
+        decoder_blocks: residual blocks of the decoder on this level's grid.
+    """
+
+    stride_t: int
+    stride: int
+    entries: int = 1024
+    dim: int = 128
+    lookup_dim: int = 16
+    width: int = 128
+    encoder_blocks: int = 2
+    fusion_blocks: int = 1
+    decoder_blocks: int = 2
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if type(getattr(self, field.name)) is not int:
+                raise ValueError(f"{field.name} must be an integer")
+        for name in ("stride_t", "stride"):
+            value = getattr(self, name)
+            if not (1 <= value <= 64 and value & (value - 1) == 0):
+                raise ValueError(f"{name} must be a power of two between 1 and 64, not {value}")
+        for name, top in (("entries", 32768), ("dim", 4096), ("width", 4096)):
+            if not 2 <= getattr(self, name) <= top:
+                raise ValueError(f"{name} must lie in 2..{top}, not {getattr(self, name)}")
+        if not 1 <= self.lookup_dim <= self.dim:
+            raise ValueError(f"lookup_dim must lie in 1..{self.dim}, not {self.lookup_dim}")
+        for name in ("encoder_blocks", "fusion_blocks", "decoder_blocks"):
+            if not 0 <= getattr(self, name) <= 64:
+                raise ValueError(f"{name} must lie in 0..64, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A hierarchy of levels, coarsest first; each finer one refines the last.
+
+    Attributes:
+        levels: coarsest first; strides may only shrink from one to the next.
+    """
+
+    levels: tuple[LevelConfig, ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.levels) <= 8:
+            raise ValueError(f"a model has 1 to 8 levels, not {len(self.levels)}")
+        for coarse, fine in zip(self.levels, self.levels[1:], strict=False):
+            if coarse.stride < fine.stride or coarse.stride_t < fine.stride_t:
+                raise ValueError("levels must be ordered from coarse to fine")
+
+    @property
+    def stride_t(self) -> int:
+        """Frames per step of the coarsest grid: a clip's length is a multiple of it."""
+        return self.levels[0].stride_t
+
+    @property
+    def stride(self) -> int:
+        """Pixels per step of the coarsest grid: width and height are multiples of it."""
+        return self.levels[0].stride
+
+    def bits_per_pixel(self) -> float:
+        """Rate of indices written at fixed length, in bits per pixel of one frame (paper, 4.1)."""
+        return sum(
+            math.ceil(math.log2(level.entries)) / (level.stride_t * level.stride**2)
+            for level in self.levels
+        )
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces; equal configurations give equal text."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelConfig:
+        """Inverse of :meth:`to_json`.
+
+        Raises:
+            CheckpointError: not JSON, unknown or missing fields, values out of range.
+        """
+        try:
+            data: dict[str, Any] = json.loads(text)
+            levels = tuple(LevelConfig(**level) for level in data.pop("levels"))
+            return cls(levels=levels, **data)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise CheckpointError(f"not a model configuration: {error}") from error
+
+
+def _two_level(
+    *, top: dict[str, int] | None = None, bottom: dict[str, int] | None = None
+) -> ModelConfig:
+    """The paper's grids: top T/8 × H/8 × W/8, bottom T/4 × H/4 × W/4 (section 4.2)."""
+    return ModelConfig(
+        levels=(
+            LevelConfig(stride_t=8, stride=8, **{"fusion_blocks": 0, **(top or {})}),
+            LevelConfig(stride_t=4, stride=4, **(bottom or {})),
+        )
+    )
+
+
+_BASE = _two_level(
+    top={"width": 192, "encoder_blocks": 3, "decoder_blocks": 3},
+    bottom={"width": 128, "encoder_blocks": 3, "fusion_blocks": 1, "decoder_blocks": 5},
+)
+
+PRESETS: dict[str, ModelConfig] = {
+    # The shipped network.
+    "base": _BASE,
+    # The paper's baselines (section 4.3): 512 entries, and a 3D VQ-VAE, the bottom grid alone.
+    "base-512": ModelConfig(
+        levels=tuple(dataclasses.replace(level, entries=512) for level in _BASE.levels)
+    ),
+    "single-level": ModelConfig(
+        levels=(dataclasses.replace(_BASE.levels[-1], encoder_blocks=4, fusion_blocks=0),)
+    ),
+    # For tests: small enough to train for a few steps within a second.
+    "tiny": _two_level(
+        top={"width": 16, "encoder_blocks": 1, "decoder_blocks": 1, "dim": 16, "lookup_dim": 4},
+        bottom={"width": 16, "encoder_blocks": 1, "decoder_blocks": 1, "dim": 16, "lookup_dim": 4},
+    ),
+}
+"""Named architectures for ``vqcodec train --model``."""
