@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 from vqcodec.container.reader import Reader
-from vqcodec.errors import SourceError
+from vqcodec.errors import FormatError, ModelMismatchError, SourceError
+from vqcodec.files import name_of
 
 
 class VqvFile(Reader):
@@ -47,8 +50,37 @@ def open(path: Path | str) -> VqvFile:
         SourceError: the file cannot be opened.
         FormatError: it is not a ``.vqv`` file that can be read here (see :class:`Reader`).
     """
+    with _naming(path):
+        return VqvFile(open_binary(path))
+
+
+@contextlib.contextmanager
+def reading(source: Path | str | BinaryIO) -> Iterator[Reader]:
+    """Read a path, or a stream that may be a pipe.
+
+    Errors that concern the source, in all of the ``with`` block, begin with its name.
+    """
+    with _naming(source), contextlib.ExitStack() as stack:
+        if isinstance(source, (str, Path)):
+            source = stack.enter_context(open_binary(source))
+        yield Reader(source)
+
+
+def open_binary(path: Path | str) -> BinaryIO:
+    """Open any file for reading.
+
+    Raises:
+        SourceError: it cannot be opened; the message does not name it.
+    """
     try:
-        file = Path(path).open("rb")  # noqa: SIM115 (closed by VqvFile)
+        return Path(path).open("rb")
     except OSError as error:
-        raise SourceError(f"{path}: {error.strerror}") from error
-    return VqvFile(file)
+        raise SourceError(error.strerror or str(error)) from error
+
+
+@contextlib.contextmanager
+def _naming(source: Path | str | BinaryIO) -> Iterator[None]:
+    try:
+        yield
+    except (FormatError, ModelMismatchError, SourceError) as error:
+        raise type(error)(f"{name_of(source)}: {error}") from error

@@ -194,8 +194,9 @@ class Header:
 
 
 def nearest_ratio(value: Fraction) -> Fraction:
-    """Return the fraction nearest to ``value`` (1/65535–65535) that a header can store."""
+    """Return the fraction nearest to ``value`` that a header can store: 1/65535 to 65535."""
     limit = (1 << 16) - 1
+    value = min(max(value, Fraction(1, limit)), Fraction(limit))
     if value > 1:  # then the numerator is the larger part, and limits the precision
         return 1 / (1 / value).limit_denominator(limit)
     return value.limit_denominator(limit)

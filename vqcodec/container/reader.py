@@ -125,11 +125,13 @@ class Table:
         entries: in order; in a truncated file the whole ones.
         indexed: they come from the file's index, not from a scan.
         problem: why the scan ended before the end chunk, or None.
+        nbytes: size of the file; of a pipe, up to where the scan ended.
     """
 
     entries: tuple[Entry, ...]
     indexed: bool
     problem: FormatError | None
+    nbytes: int
 
     @property
     def frames(self) -> int:
@@ -189,14 +191,17 @@ class Reader:
     @cached_property
     def table(self) -> Table:
         """All picture chunks, from the index or else from a scan of the heads."""
-        entries, problem = [], None
+        entries, problem, nbytes = [], None, self._first
         try:
             for entry in self._entries():
+                nbytes = entry.offset + entry.nbytes
                 if entry.tag in PICTURE_TAGS:
                     entries.append(entry)
         except FormatError as error:
             problem = error
-        return Table(tuple(entries), self._index is not None, problem)
+        if self.source.size is not None:
+            nbytes = self.source.size
+        return Table(tuple(entries), self._index is not None, problem, nbytes)
 
     def scan(self) -> Iterator[Entry]:
         """Yield all chunks there are, of any tag, end included, by their heads (no CRC checked).

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import BinaryIO
+
+from vqcodec.errors import SourceError
 
 _PIECE = 1 << 16
 
@@ -16,6 +20,9 @@ class Source:
 
     Attributes:
         size: in bytes; None for a pipe.
+
+    Raises:
+        SourceError: the system cannot read the file, now or later.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -24,9 +31,10 @@ class Source:
         self._offset = 0  # of the first byte held
         self._held = b""
         self.size: int | None = None
-        if file.seekable():
-            self._begin = file.tell()
-            self.size = file.seek(0, os.SEEK_END) - self._begin
+        with _guard():
+            if file.seekable():
+                self._begin = file.tell()
+                self.size = file.seek(0, os.SEEK_END) - self._begin
 
     def read(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes; fewer only where the file ends.
@@ -59,7 +67,16 @@ class Source:
     def _pull(self, length: int) -> bytes:
         """Read on, over the short reads of an unbuffered pipe, to ``length`` bytes or the end."""
         pieces = []
-        while length > 0 and (piece := self._file.read(length)):
-            pieces.append(piece)
-            length -= len(piece)
+        with _guard():
+            while length > 0 and (piece := self._file.read(length)):
+                pieces.append(piece)
+                length -= len(piece)
         return b"".join(pieces)
+
+
+@contextlib.contextmanager
+def _guard() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SourceError(error.strerror or str(error)) from error

@@ -84,9 +84,10 @@ class VectorQuantizer(nn.Module):
             if age == self.delay:
                 self._start(flat.detach())
         indices = self._nearest(flat.detach())
+        # Looked up before the update, which may hand a dead entry's place to a far-away vector.
+        entries = F.embedding(indices, self.codebook)
         if self.training:
             self._update(flat.detach(), indices)
-        entries = F.embedding(indices, self.codebook)
         loss = F.mse_loss(flat, entries)
         if not self.training:
             passed = entries

@@ -1,0 +1,5 @@
+"""``python -m vqcodec``."""
+
+from vqcodec.cli import main
+
+main()

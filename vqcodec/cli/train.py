@@ -1,0 +1,223 @@
+"""``vqcodec train``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vqcodec.cli import options
+from vqcodec.train.config import PERCEPTUALS, RECONSTRUCTIONS, RunOptions, TrainConfig, merge
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+    from vqcodec.train.loop import Progress
+    from vqcodec.train.validation import Validation
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+PAPER = TrainConfig()
+
+
+def _default(value: object) -> str:
+    return f"  [default: {value}]"
+
+
+@click.command()
+@click.option(
+    "--data", type=FOLDER, multiple=True, required=True, help="Folder tree of videos; repeatable."
+)
+@click.option("--out", type=FOLDER, default=Path("runs/base"), show_default=True)
+@click.option("--cache", type=FOLDER, help="Where decoded footage is kept.")
+@click.option("--model", help="Architecture, by name." + _default(PAPER.model))
+@click.option("--init", type=FILE, help="Fine-tune this checkpoint.")
+@click.option("--batch", type=click.IntRange(1), help="Clips a step." + _default(PAPER.batch))
+@click.option("--epochs", type=float, help="Passes over the data." + _default(PAPER.epochs))
+@click.option("--steps", type=click.IntRange(1), help="Steps, instead of epochs.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Time, instead of epochs.")
+@click.option(
+    "--lr", type=click.FloatRange(0, min_open=True), help="Peak rate." + _default(PAPER.lr)
+)
+@click.option("--warmup", type=click.IntRange(0), help="Steps." + _default(PAPER.warmup))
+@click.option(
+    "--clip-grad",
+    type=click.FloatRange(0),
+    help="Largest norm; 0: any." + _default(PAPER.clip_grad),
+)
+@click.option(
+    "--reconstruction",
+    type=click.Choice(RECONSTRUCTIONS),
+    help="Pixel loss." + _default(PAPER.reconstruction),
+)
+@click.option(
+    "--commitment", type=click.FloatRange(0), help="Its weight, beta." + _default(PAPER.commitment)
+)
+@click.option(
+    "--perceptual",
+    type=click.Choice(PERCEPTUALS),
+    help="Perceptual loss." + _default(PAPER.perceptual),
+)
+@click.option(
+    "--perceptual-weight",
+    type=click.FloatRange(0),
+    help="Its weight, gamma." + _default(PAPER.perceptual_weight),
+)
+@click.option("--vgg-weights", type=FILE, help="VGG-16 state dict, where torchvision has none.")
+@click.option(
+    "--rotation", is_flag=True, default=None, help="Rotation trick, not straight through."
+)
+@click.option(
+    "--short-clips",
+    type=click.FloatRange(0, 1),
+    help="Share of batches cut to shorter clips." + _default(PAPER.short_clips),
+)
+@click.option(
+    "--delay", type=click.IntRange(0), help="Steps before quantisation." + _default(PAPER.delay)
+)
+@click.option(
+    "--validation",
+    type=click.FloatRange(0, 1),
+    help="Share of the videos set aside." + _default(PAPER.validation),
+)
+@click.option("--seed", type=int, help="Of everything random." + _default(PAPER.seed))
+@click.option("--validate-every", type=click.IntRange(1), default=1000, show_default=True)
+@click.option("--save-every", type=click.IntRange(1), default=500, show_default=True)
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@click.option("--fp32", is_flag=True, help="No bfloat16 autocast.")
+@click.option("--restart", is_flag=True, help="Forget what --out holds instead of resuming.")
+@options.device
+@options.quiet
+@options.as_json
+def train(
+    data: tuple[Path, ...],
+    out: Path,
+    cache: Path | None,
+    init: Path | None,
+    vgg_weights: Path | None,
+    validate_every: int,
+    save_every: int,
+    threads: int | None,
+    fp32: bool,
+    restart: bool,
+    device: str,
+    quiet: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Train a model on a folder tree of videos.
+
+    The defaults are the paper's recipe. A run resumes from --out by itself; SIGINT or SIGTERM saves
+    and exits. Under torchrun (torchrun --nproc-per-node N -m vqcodec train ...) the batch is
+    shared out. The result is OUT/model.safetensors: use it with --model, or put it into weights/.
+    """
+    import torch
+
+    from vqcodec.model.config import PRESETS
+    from vqcodec.train.data import default_cache
+    from vqcodec.train.loop import train as run
+
+    config = merge(PAPER, settings)
+    if config.model not in PRESETS:
+        raise click.UsageError(f"no architecture {config.model} (known: {', '.join(PRESETS)})")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    where = RunOptions(
+        data=data,
+        out=out,
+        cache=cache or default_cache(),
+        init=init,
+        vgg_weights=vgg_weights,
+        device=device,
+        bf16=not fp32,
+        validate_every=validate_every,
+        save_every=save_every,
+        resume=not restart,
+    )
+    with _Report(quiet=quiet, as_json=as_json) as report:
+        path = run(config, where, report)
+    if not quiet and not as_json:
+        print(path)
+
+
+class _Report:
+    """A bar on a terminal; otherwise a line now and then, or a JSON object a line."""
+
+    EVERY = 50  # steps between lines where there is no bar
+
+    def __init__(self, *, quiet: bool, as_json: bool) -> None:
+        self._quiet, self._json = quiet, as_json
+        self._bar: Bar | None = None
+        self._mean = 0.0
+
+    def __enter__(self) -> _Report:
+        if not self._quiet and not self._json and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:.1f} %"),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[told]}"),
+                console=Console(stderr=True),
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("decode", total=1.0, told="")
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def message(self, text: str) -> None:
+        self._line(text, {"message": text})
+
+    def prepared(self, done: int, total: int, problem: str | None) -> None:
+        if problem is not None:
+            self._line(f"skipped {problem}", {"skipped": problem})
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done / total, told=f"{done}/{total} videos")
+
+    def progress(self, progress: Progress) -> None:
+        step, fraction = progress.step, progress.fraction
+        self._mean = progress.loss if step < 2 else 0.98 * self._mean + 0.02 * progress.loss
+        left = progress.elapsed * (1 - fraction) / fraction if fraction else 0.0
+        told = (
+            f"step {step}, loss {self._mean:.4f}, {progress.clips_per_second:.1f} clips/s, "
+            f"{left / 60:.0f} min left"
+        )
+        if self._bar is not None:
+            self._bar.update(self._task, description="train", completed=fraction, told=told)
+        elif step % self.EVERY == 0:
+            self._line(
+                f"{100 * fraction:5.1f} %  {told}",
+                {
+                    "step": step,
+                    "fraction": fraction,
+                    "seconds": progress.elapsed,
+                    "loss": self._mean,
+                    "lr": progress.lr,
+                    "clips_per_second": progress.clips_per_second,
+                },
+            )
+
+    def validated(self, step: int, result: Validation) -> None:
+        perplexity = ", ".join(f"{value:.0f}" for value in result.perplexity)
+        self._line(
+            f"step {step}: {result.psnr:.2f} dB, SSIM {result.ssim:.4f}, "
+            f"{result.bpp:.4f} bpp ({result.entropy_bpp:.4f} by entropy), perplexity {perplexity}",
+            {"step": step, "validation": vars(result)},
+        )
+
+    def _line(self, text: str, data: dict[str, Any]) -> None:
+        if self._json:
+            print(json.dumps(data), flush=True)
+        elif self._bar is not None:
+            self._bar.console.print(text)
+        elif not self._quiet:
+            print(text, file=sys.stderr, flush=True)

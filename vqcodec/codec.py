@@ -1,0 +1,154 @@
+"""The codec proper: frames to index grids and back, one chunk at a time or several at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vqcodec.container import Level
+from vqcodec.container.header import MODEL_ID_BYTES
+from vqcodec.errors import CheckpointError
+from vqcodec.model import checkpoint as checkpoints
+from vqcodec.model import registry
+
+Frames = NDArray[np.uint8]
+Grids = tuple[NDArray[np.int16], ...]
+
+
+class Codec:
+    """A network made ready, with the numpy view of it.
+
+    Frames are uint8 (T, H, W, 3) RGB; H and W multiples of ``stride``, T any number from 1. Grids
+    are int16 (T', H', W'), one for each level, coarsest first, where T' counts steps over T padded
+    up to a multiple of ``stride_t``: (4, 8, 8) and (8, 16, 16) for 32 frames of 64×64.
+
+    Attributes:
+        model_id: 8 bytes, as files store it.
+        levels: strides and codebook sizes, as files store them.
+        stride, stride_t: of the coarsest level.
+    """
+
+    def __init__(self, checkpoint: checkpoints.Checkpoint, *, device: str = "cpu") -> None:
+        self._device = _device(device)
+        self._network = checkpoint.build().to(self._device)
+        self.model_id = checkpoint.model_id[:MODEL_ID_BYTES]
+        self.levels = tuple(
+            Level(level.stride_t, level.stride, level.entries) for level in checkpoint.config.levels
+        )
+        self.stride, self.stride_t = checkpoint.config.stride, checkpoint.config.stride_t
+
+    @classmethod
+    def load(cls, model: Path | str | None = None, *, device: str = "cpu") -> Codec:
+        """Load a shipped model by name, or a checkpoint by path; None for the default model.
+
+        Raises:
+            CheckpointError: there is no such model, it is damaged, or there is no such device.
+        """
+        return cls._read(registry.find(model), device)
+
+    @classmethod
+    def load_for(cls, model_id: bytes, *, device: str = "cpu") -> Codec:
+        """Load the shipped model that a file names in its header.
+
+        Raises:
+            ModelMismatchError: it is not shipped.
+            CheckpointError: it is damaged, or there is no such device.
+        """
+        return cls._read(registry.find_by_id(model_id), device)
+
+    @classmethod
+    def _read(cls, path: Path, device: str) -> Codec:
+        _device(device)  # before the work of loading
+        checkpoint = checkpoints.load(path)
+        try:
+            return cls(checkpoint, device=device)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+
+    def encode(self, frames: Frames) -> Grids:
+        """Encode one chunk. The last frame is repeated to fill up the coarsest grid's last step.
+
+        Raises:
+            ValueError: not uint8 (T, H, W, 3), or H or W is no multiple of ``stride``.
+        """
+        return self.encode_batch([frames])[0]
+
+    def decode(self, grids: Sequence[NDArray[np.integer]], frames: int | None = None) -> Frames:
+        """Decode one chunk to uint8 (T, H, W, 3), cut to ``frames`` if that is given.
+
+        Raises:
+            ValueError: grids that no clip encodes to, or an index outside its codebook.
+        """
+        return self.decode_batch([grids], [frames])[0]
+
+    @torch.inference_mode()
+    def encode_batch(self, chunks: Sequence[Frames]) -> list[Grids]:
+        """Encode chunks of one shape together; faster than one by one."""
+        batch = torch.from_numpy(np.stack([self._padded(frames) for frames in chunks]))
+        clips = batch.to(self._device).permute(0, 4, 1, 2, 3).float().div_(255)
+        grids = self._network.encode(clips)
+        arrays = [grid.to(torch.int16).cpu().numpy() for grid in grids]
+        return [tuple(array[number] for array in arrays) for number in range(len(chunks))]
+
+    @torch.inference_mode()
+    def decode_batch(
+        self,
+        chunks: Sequence[Sequence[NDArray[np.integer]]],
+        frames: Sequence[int | None] | None = None,
+    ) -> list[Frames]:
+        """Decode chunks of one shape together; faster than one by one."""
+        for grids in chunks:
+            self._check(grids)
+        stacked = [
+            torch.from_numpy(np.stack(level).astype(np.int64)).to(self._device)
+            for level in zip(*chunks, strict=True)
+        ]
+        clips = self._network.decode(stacked).mul_(255).add_(0.5).to(torch.uint8)
+        arrays = clips.permute(0, 2, 3, 4, 1).cpu().numpy()
+        lengths = frames if frames is not None else [None] * len(chunks)
+        return [
+            np.ascontiguousarray(array[:length])
+            for array, length in zip(arrays, lengths, strict=True)
+        ]
+
+    def _padded(self, frames: Frames) -> Frames:
+        """The last frame repeated up to a multiple of ``stride_t``."""
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
+            raise ValueError(f"need uint8 (T, H, W, 3) frames, not {frames.dtype} {frames.shape}")
+        count, height, width = frames.shape[:3]
+        if not count or not height or not width or height % self.stride or width % self.stride:
+            raise ValueError(
+                f"{count} frames of {width}x{height}: need at least one, "
+                f"of sides that are multiples of {self.stride}"
+            )
+        return np.concatenate([frames, np.repeat(frames[-1:], -count % self.stride_t, axis=0)])
+
+    def _check(self, grids: Sequence[NDArray[np.integer]]) -> None:
+        if len(grids) != len(self.levels):
+            raise ValueError(f"{len(grids)} grids for {len(self.levels)} levels")
+        covered = set()
+        for grid, level in zip(grids, self.levels, strict=True):
+            if grid.ndim != 3 or not grid.size or not np.issubdtype(grid.dtype, np.integer):
+                raise ValueError(
+                    f"a grid is of integers, (T', H', W'), not {grid.dtype} {grid.shape}"
+                )
+            if grid.min() < 0 or grid.max() >= level.entries:
+                raise ValueError(f"index outside 0..{level.entries - 1}")
+            t, h, w = grid.shape
+            covered.add((t * level.stride_t, h * level.stride, w * level.stride))
+        if len(covered) > 1:
+            raise ValueError(f"grids of different clips: {[grid.shape for grid in grids]}")
+
+
+def _device(name: str) -> torch.device:
+    """The device called ``name``, tried out."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise CheckpointError(f"device {name}: {str(error).splitlines()[0]}") from error
+    return device

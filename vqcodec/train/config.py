@@ -1,0 +1,138 @@
+"""What a training run is, as data. The defaults are the paper's recipe (section 4.2)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vqcodec.model.config import PRESETS
+
+RECONSTRUCTIONS = ("mse", "l1", "log-mse")
+PERCEPTUALS = ("vgg16", "ms-ssim", "none")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that shapes the weights a run produces, apart from its data and ``init``.
+
+    Attributes:
+        model: name of an architecture in :data:`vqcodec.model.config.PRESETS`.
+        frames, size: shape of a training clip: multiples of the model's strides.
+        batch: clips a step, over all processes together.
+        epochs: passes over the footage, counted in 2-second clips; ``steps`` overrides it.
+        steps: optimiser steps.
+        minutes: stop after this much wall time; the learning rate then follows time.
+        lr: peak learning rate of Adam, annealed to zero along a cosine.
+        betas: Adam's.
+        warmup: steps of linear warm-up.
+        clip_grad: largest gradient norm; 0 for no limit.
+        reconstruction: ``mse``, ``l1``, or ``log-mse``, the mean over clips of log MSE, which is
+            what a mean PSNR measures.
+        commitment: β, weight of the commitment loss.
+        perceptual: ``vgg16``, ``ms-ssim`` or ``none``.
+        perceptual_weight: γ.
+        rotation: gradients pass the quantiser by the rotation trick, not straight through.
+        short_clips: probability that a batch is cut into clips of a half or a quarter of
+            ``frames``, so that the last chunk of a video is no stranger.
+        delay: steps before quantisation begins; a model is of no use before.
+        validation: fraction of the videos set aside; never trained on.
+        seed: of everything random.
+    """
+
+    model: str = "base"
+    frames: int = 32
+    size: int = 64
+    batch: int = 8
+    epochs: float = 50.0
+    steps: int | None = None
+    minutes: float | None = None
+    lr: float = 2e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup: int = 0
+    clip_grad: float = 0.0
+    reconstruction: str = "mse"
+    commitment: float = 1.0
+    perceptual: str = "vgg16"
+    perceptual_weight: float = 0.4
+    rotation: bool = False
+    short_clips: float = 0.0
+    delay: int = 100
+    validation: float = 0.02
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("model", tuple(PRESETS)),
+            ("reconstruction", RECONSTRUCTIONS),
+            ("perceptual", PERCEPTUALS),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}")
+        for name, least in (
+            *(("frames", 1), ("size", 8), ("batch", 1), ("steps", 1)),
+            *(("warmup", 0), ("clip_grad", 0), ("commitment", 0), ("perceptual_weight", 0)),
+            *(("delay", 0), ("seed", 0)),
+        ):
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise ValueError(f"{name} must be at least {least}, not {value}")
+        for name in ("epochs", "minutes", "lr"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be above 0, not {value}")
+        for name in ("short_clips", "validation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in 0..1, not {getattr(self, name)}")
+
+    def to_json(self) -> str:
+        """Canonical JSON."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainConfig:
+        """Inverse of :meth:`to_json`.
+
+        Raises:
+            ValueError: not JSON, unknown fields, values out of range.
+        """
+        try:
+            data = json.loads(text)
+            return cls(**{**data, "betas": tuple(data["betas"])})
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"not a training configuration: {error}") from error
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run starts from, and how and where it is carried out.
+
+    Attributes:
+        data: folders of videos.
+        out: folder for checkpoints and logs.
+        cache: folder for decoded footage.
+        init: checkpoint to start from, or None.
+        vgg_weights: state dict of torchvision's VGG-16 as safetensors or ``.pth``, or None.
+        device: ``cpu``, ``cuda``, ...
+        bf16: run the network under bfloat16 autocast.
+        validate_every, save_every: in steps.
+        resume: go on from ``out`` if it holds a state.
+    """
+
+    data: tuple[Path, ...]
+    out: Path
+    cache: Path
+    init: Path | None = None
+    vgg_weights: Path | None = None
+    device: str = "cpu"
+    bf16: bool = True
+    validate_every: int = 1000
+    save_every: int = 500
+    resume: bool = True
+
+
+def merge(base: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
+    """``base`` with those ``changes`` that are not None."""
+    return dataclasses.replace(base, **{k: v for k, v in changes.items() if v is not None})

@@ -1,0 +1,316 @@
+"""The training loop: one process, or several under ``torchrun``."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from vqcodec import __version__
+from vqcodec.errors import CheckpointError, OutputError
+from vqcodec.model.checkpoint import export, load, save
+from vqcodec.model.config import PRESETS
+from vqcodec.model.network import MSVQVAE
+from vqcodec.train.config import RunOptions, TrainConfig
+from vqcodec.train.data import Augmentation, Clips, Footage, find_videos, prepare, split
+from vqcodec.train.data import validation_clips as cut_validation_clips
+from vqcodec.train.losses import perceptual_loss, reconstruction_loss
+from vqcodec.train.process import commit, process_group, stop_signals
+from vqcodec.train.state import read_state, save_state
+from vqcodec.train.validation import Validation, validate
+
+STATE = "state.safetensors"
+MODEL = "model.safetensors"
+VALIDATION_CLIPS = 32
+CACHED_SIDE = 2  # footage is kept at twice the clip's size, so crops stay sharp
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands after a step.
+
+    Attributes:
+        step: optimiser steps done, earlier sessions included.
+        fraction: of the whole schedule, 0..1.
+        elapsed: seconds of wall time, earlier sessions included.
+        clips_per_second: over this session.
+        loss: total loss of the step.
+        lr: learning rate of the step.
+    """
+
+    step: int
+    fraction: float
+    elapsed: float
+    clips_per_second: float
+    loss: float
+    lr: float
+
+
+class Reporter(Protocol):
+    """What a run tells; the command line draws it."""
+
+    def message(self, text: str) -> None: ...
+    def prepared(self, done: int, total: int, problem: str | None) -> None: ...
+    def progress(self, progress: Progress) -> None: ...
+    def validated(self, step: int, result: Validation) -> None: ...
+
+
+def train(config: TrainConfig, options: RunOptions, reporter: Reporter) -> Path:
+    """Train until the schedule ends or SIGINT or SIGTERM arrives; return the model's path.
+
+    ``options.out`` receives ``state.safetensors`` (to resume) and ``model.safetensors`` (to use).
+    Under ``torchrun`` the batch is shared out among the processes.
+
+    Raises:
+        CheckpointError: ``init``, the saved state or the perceptual weights do not fit.
+        DataError: no usable videos.
+        OutputError: ``out`` or the cache cannot be written.
+        ValueError: clips that do not fit the model's strides, or a batch that cannot be shared out.
+    """
+    with process_group(options.device):
+        return _Run(config, options, reporter).run()
+
+
+class _Run:
+    def __init__(self, config: TrainConfig, options: RunOptions, reporter: Reporter) -> None:
+        self.config, self.options = config, options
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.world = dist.get_world_size() if dist.is_initialized() else 1
+        self.reporter = reporter
+        if config.batch % self.world:
+            raise ValueError(f"batch {config.batch} does not divide among {self.world} processes")
+        try:
+            options.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{options.out}: {error.strerror}") from error
+        self.perceptual = (
+            perceptual_loss(config.perceptual, weights=options.vgg_weights, device=options.device)
+            if config.perceptual_weight
+            else None
+        )
+        torch.manual_seed(config.seed)
+        self.network = self._network().to(options.device)
+        _check_shape(config, self.network)
+        self.optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=config.lr, betas=config.betas, fused=True
+        )
+        self.step, self.elapsed = 0, 0.0
+        # After all that can fail at once: decoding may take hours.
+        self.train_set, validation_set = self._footage()
+        self.validation_clips = cut_validation_clips(
+            validation_set, frames=config.frames, size=config.size, limit=VALIDATION_CLIPS
+        )
+        self.total_steps = self._schedule_length()
+        self.last_validation: Validation | None = None
+
+    def run(self) -> Path:
+        options, config = self.options, self.config
+        state = options.out / STATE
+        if options.resume and state.exists():
+            self._resume(state)
+        clips = Clips(
+            self.train_set,
+            frames=config.frames,
+            size=config.size,
+            seed=config.seed,
+            augmentation=Augmentation(),
+        )
+        share = config.batch // self.world
+        batches = clips.batches(self.step, range(self.rank * share, (self.rank + 1) * share))
+        model = self._parallel()
+        began, first_step, earlier = time.monotonic(), self.step, self.elapsed
+        with stop_signals() as stopped, closing(batches):
+            while True:
+                self.elapsed = earlier + time.monotonic() - began
+                fraction = self._fraction()
+                if fraction >= 1 or self._agree(stopped()):
+                    break
+                lr = self._learning_rate(fraction)
+                loss = self._train_step(model, next(batches), lr)
+                self.step += 1
+                seconds = time.monotonic() - began
+                speed = (self.step - first_step) * config.batch / seconds
+                if self.rank == 0:
+                    self.reporter.progress(
+                        Progress(self.step, fraction, earlier + seconds, speed, loss, lr)
+                    )
+                    if self.step % options.validate_every == 0:
+                        self._validate()
+                    if self.step % options.save_every == 0:
+                        self._save(state)
+            if self.rank == 0:
+                self._save(state)  # first: who sends SIGTERM may not wait for long
+                self._validate()
+                save(export(self.network, self._card()), options.out / MODEL)
+                if not self.network.started:
+                    self.reporter.message(
+                        f"stopped before quantisation began (step {config.delay}): "
+                        "the model is of no use yet"
+                    )
+                if fraction < 1:
+                    self.reporter.message(f"stopped at step {self.step}; run again to resume")
+        return options.out / MODEL
+
+    def _train_step(self, model: nn.Module, batch: Tensor, lr: float) -> float:
+        config, device = self.config, self.options.device
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        model.train()
+        clip = self._cut_short(batch).to(device).float().div_(255)
+        kind = torch.device(device).type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.options.bf16):
+            output = model(clip)
+            loss = reconstruction_loss(config.reconstruction, output.clip, clip)
+            loss = loss + config.commitment * output.commitment
+            if self.perceptual is not None:
+                loss = loss + config.perceptual_weight * self.perceptual(output.clip, clip)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        limit = config.clip_grad or math.inf
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+        if bool(norm.isfinite()):
+            self.optimizer.step()
+        elif self.rank == 0:
+            self.reporter.message(f"step {self.step} skipped: its gradient is not finite")
+        return float(loss.detach())
+
+    def _cut_short(self, batch: Tensor) -> Tensor:
+        """(B, 3, T, H, W) as it is, or sometimes as (2B, 3, T/2, H, W) or (4B, 3, T/4, H, W)."""
+        # A place after the last, so that no clip is cut by the same random numbers.
+        rng = np.random.default_rng((self.config.seed, self.step, self.config.batch))
+        if rng.random() >= self.config.short_clips:
+            return batch
+        pieces = int(rng.choice((2, 4)))
+        return torch.cat(batch.chunk(pieces, dim=2))
+
+    def _footage(self) -> tuple[list[Footage], list[Footage]]:
+        options = self.options
+        videos = find_videos(options.data)
+
+        def report(done: int, problem: str | None) -> None:
+            if self.rank == 0:
+                self.reporter.prepared(done, len(videos), problem)
+
+        def decode() -> list[Footage]:
+            return prepare(
+                videos, options.cache, short_side=CACHED_SIDE * self.config.size, report=report
+            )
+
+        if self.rank:
+            dist.barrier()  # the first process decodes, the others find the cache filled
+        footage = decode()
+        if self.world > 1 and self.rank == 0:
+            dist.barrier()
+        return split(footage, self.config.validation)
+
+    def _network(self) -> MSVQVAE:
+        init = self.options.init
+        if init is None:
+            return MSVQVAE(
+                PRESETS[self.config.model], rotate=self.config.rotation, delay=self.config.delay
+            )
+        ready = load(init).build()
+        network = MSVQVAE(ready.config, rotate=self.config.rotation, delay=self.config.delay)
+        network.load_state_dict(ready.state_dict())
+        network.adopt_codebooks()
+        return network
+
+    def _parallel(self) -> nn.Module:
+        if self.world == 1:
+            return self.network
+        # The quantisers keep their buffers in step themselves.
+        return DistributedDataParallel(self.network, broadcast_buffers=False)
+
+    def _agree(self, stop: bool) -> bool:
+        """Whether any process wants to stop or has run out of time."""
+        if self.world == 1:
+            return stop
+        flag = torch.tensor(float(stop), device=self.options.device)
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        return bool(flag)
+
+    def _schedule_length(self) -> int | None:
+        config = self.config
+        if config.steps is not None or config.minutes is not None:
+            return config.steps
+        clips = sum(max(1, item.frames // config.frames) for item in self.train_set)
+        return max(1, math.ceil(config.epochs * clips / config.batch))
+
+    def _fraction(self) -> float:
+        by_steps = self.step / self.total_steps if self.total_steps else 0.0
+        by_time = self.elapsed / (60 * self.config.minutes) if self.config.minutes else 0.0
+        fraction = max(by_steps, by_time)
+        if self.world > 1 and self.config.minutes:
+            # Clocks differ; the first process's decides for all.
+            shared = torch.tensor(fraction, dtype=torch.float64, device=self.options.device)
+            dist.broadcast(shared, src=0)
+            fraction = float(shared)
+        return min(1.0, fraction)
+
+    def _learning_rate(self, fraction: float) -> float:
+        warm = min(1.0, (self.step + 1) / self.config.warmup) if self.config.warmup else 1.0
+        return self.config.lr * warm * 0.5 * (1 + math.cos(math.pi * fraction))
+
+    def _validate(self) -> None:
+        self.last_validation = validate(
+            self.network, self.validation_clips, device=self.options.device, bf16=self.options.bf16
+        )
+        self.reporter.validated(self.step, self.last_validation)
+
+    def _save(self, path: Path) -> None:
+        info = {"step": self.step, "elapsed": self.elapsed, "config": self.config.to_json()}
+        save_state(path, self.network, self.optimizer, info)
+
+    def _resume(self, path: Path) -> None:
+        state = read_state(path)
+        try:
+            before = TrainConfig.from_json(state.info["config"])
+            step, elapsed = int(state.info["step"]), float(state.info["elapsed"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: damaged: {error}") from error
+        now = self.config  # a run may be made longer or shorter
+        if now != dataclasses.replace(
+            before, steps=now.steps, minutes=now.minutes, epochs=now.epochs
+        ):
+            raise CheckpointError(
+                f"{path}: was saved under other settings; use them, another --out, or --restart"
+            )
+        state.restore(self.network, self.optimizer)
+        self.step, self.elapsed = step, elapsed
+        if self.rank == 0:
+            self.reporter.message(f"resumed at step {self.step}")
+
+    def _card(self) -> dict[str, Any]:
+        validation = self.last_validation
+        return {
+            "version": __version__,
+            "commit": commit(),
+            "training": dataclasses.asdict(self.config),
+            "steps": self.step,
+            "clip_steps": self.step * self.config.batch,
+            "minutes": round(self.elapsed / 60, 1),
+            "device": self.options.device,
+            "videos": len(self.train_set),
+            "validation": None if validation is None else dataclasses.asdict(validation),
+        }
+
+
+def _check_shape(config: TrainConfig, network: MSVQVAE) -> None:
+    strides = network.config
+    if config.size % strides.stride:
+        raise ValueError(f"size must be a multiple of {strides.stride}, not {config.size}")
+    step = strides.stride_t * (4 if config.short_clips else 1)
+    if config.frames % step:
+        raise ValueError(f"frames must be a multiple of {step}, not {config.frames}")
+    if config.perceptual == "ms-ssim" and config.size < 11:
+        raise ValueError(f"MS-SSIM needs a size of at least 11, not {config.size}")

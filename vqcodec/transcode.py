@@ -1,0 +1,310 @@
+"""Whole files: any video to ``.vqv``, and ``.vqv`` to any video, in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import groupby, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal, TypeVar
+
+import numpy as np
+
+from vqcodec.container import Chunk, Header, Writer, nearest_ratio
+from vqcodec.container.file import reading
+from vqcodec.errors import FormatError, ModelMismatchError, SourceError, TruncatedError
+from vqcodec.files import replacing
+from vqcodec.video import Damage, format_of, open_sink, open_video
+
+if TYPE_CHECKING:
+    from vqcodec.codec import Codec, Frames
+
+T = TypeVar("T")
+Progress = Callable[[int, int | None], None]
+Source = Path | str | BinaryIO
+
+CHUNK_FRAMES = 32  # the paper's clip: 2 s at 16 fps
+BATCH_PIXELS = 8 * CHUNK_FRAMES * 64 * 64  # chunks run through the network together up to this
+DEFAULT_RATE = Fraction(16)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What :func:`encode_file` did.
+
+    Attributes:
+        header: of the file, with its frame count.
+        chunks: number of them.
+        nbytes: size of the file.
+        source_bytes: size of the source; None if it was piped.
+        damage: corrupt packets and frames of the source.
+    """
+
+    header: Header
+    chunks: int
+    nbytes: int
+    source_bytes: int | None
+    damage: Damage
+
+    @property
+    def bpp(self) -> float:
+        """Bits of the whole file per coded pixel."""
+        return 8 * self.nbytes / (self.header.frames * self.header.width * self.header.height)
+
+    @property
+    def kbps(self) -> float:
+        """Kilobits (1000) of the whole file per second of video."""
+        return float(8 * self.nbytes * self.header.rate / self.header.frames / 1000)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What :func:`decode_file` did.
+
+    Attributes:
+        header: of the file.
+        frames: number of frames written.
+        problem: why the file ended early, if it did; all frames before that were written.
+    """
+
+    header: Header
+    frames: int
+    problem: TruncatedError | None
+
+
+def encode_file(
+    source: Source,
+    target: Path | str | BinaryIO,
+    *,
+    codec: Codec | None = None,
+    model: Path | str | None = None,
+    device: str = "cpu",
+    width: int = 64,
+    height: int = 64,
+    rate: Fraction = DEFAULT_RATE,
+    fit: Literal["stretch", "crop", "pad"] = "stretch",
+    start: Fraction | float = 0,
+    duration: Fraction | float | None = None,
+    packer: str = "auto",
+    force: bool = False,
+    progress: Progress = lambda _done, _total: None,
+) -> Encoded:
+    """Encode a video to ``.vqv``.
+
+    Args:
+        source: anything :func:`vqcodec.video.open_video` reads.
+        target: a path, which appears when all is written, or a binary stream.
+        codec: the model, ready; None to load it.
+        model, device: as :meth:`Codec.load` takes them, if ``codec`` is None.
+        width, height: of the coded pictures, multiples of 8.
+        rate: coded frames per second.
+        fit: ``stretch``, ``crop`` or ``pad`` to ``width`` × ``height``.
+        start, duration: part of the source, in seconds; None for all of it.
+        packer: ``auto``, ``raw``, ``deflate`` or ``zstd``.
+        force: overwrite ``target``.
+        progress: called with frames done and, if known, in all.
+
+    Raises:
+        SourceError: the source cannot be read as a video.
+        OutputError: the target exists or cannot be written.
+        CheckpointError: the model cannot be loaded.
+        FormatError: the pictures are larger, or the rate finer, than the format can store.
+    """
+    rate = nearest_ratio(Fraction(rate))
+    with (
+        _opened(target, force) as file,
+        open_video(
+            source,
+            width=width,
+            height=height,
+            rate=rate,
+            fit=fit,
+            start=start,
+            duration=duration,
+        ) as reader,
+    ):
+        if codec is None:
+            from vqcodec.codec import Codec
+
+            codec = Codec.load(model, device=device)
+        header = Header(
+            width=width,
+            height=height,
+            aspect=nearest_ratio(reader.display_aspect),
+            rate=rate,
+            frames=0,
+            model_id=codec.model_id,
+            levels=codec.levels,
+        )
+        length = min(CHUNK_FRAMES, header.max_frames)
+        chunks = 0
+        progress(0, reader.expected_frames)
+        with Writer(file, header, packer=packer) as writer:
+            for batch in _batches(_chunks_of(reader, length), length, width, height, len):
+                for frames, grids in zip(batch, codec.encode_batch(batch), strict=True):
+                    writer.write(len(frames), grids)
+                    chunks += 1
+                progress(writer.frames, reader.expected_frames)
+        return Encoded(
+            header=replace(header, frames=writer.frames),
+            chunks=chunks,
+            nbytes=writer.nbytes,
+            source_bytes=reader.source.bytes,
+            damage=reader.damage,
+        )
+
+
+def decode_file(
+    source: Path | str | BinaryIO,
+    target: Path | str | BinaryIO,
+    *,
+    codec: Codec | None = None,
+    model: Path | str | None = None,
+    device: str = "cpu",
+    start: Fraction | float = 0,
+    duration: Fraction | float | None = None,
+    format: str | None = None,
+    video_codec: str | None = None,
+    crf: float | None = None,
+    size: tuple[int, int] | Literal["display"] | None = None,
+    force: bool = False,
+    progress: Progress = lambda _done, _total: None,
+) -> Decoded:
+    """Decode ``.vqv`` to a video.
+
+    Args:
+        source: a path or a binary stream, which may be a pipe.
+        target: a path, whose suffix chooses the format and which appears when all is written, or
+            a binary stream.
+        codec: the model, ready; None to load it.
+        model, device: as :meth:`Codec.load` takes them, if ``codec`` is None; without ``model``
+            the shipped one that the file names.
+        start, duration: part of the video, in seconds; only the chunks that hold it are decoded.
+        format, video_codec, crf, size: see :func:`vqcodec.video.open_sink`.
+        force: overwrite ``target``.
+        progress: called with frames done and, if known, in all.
+
+    Returns:
+        What was done. If the file is truncated, all its whole chunks have been written and
+        ``problem`` says where it ends; it is for the caller to pass that on.
+
+    Raises:
+        FormatError: the source is no ``.vqv`` file or is damaged (:class:`ChecksumError`).
+        TruncatedError: it is truncated before the first whole chunk that is asked for.
+        ModelMismatchError: it was encoded with another model.
+        SourceError: it cannot be opened, or ends before ``start``.
+        OutputError: the target exists or cannot be written.
+    """
+    if start < 0 or (duration is not None and duration <= 0):
+        raise ValueError("duration must be positive, start not negative")
+    with reading(source) as reader, contextlib.ExitStack() as stack:
+        header = reader.header
+        first = _frame_at(start, header.rate)
+        stop = None if duration is None else first + max(1, _frame_at(duration, header.rate))
+        total = _total(header.frames, first, stop)
+        if isinstance(target, (str, Path)):
+            name = format or format_of(target)
+            out: Path | BinaryIO = stack.enter_context(
+                replacing(Path(target), force=force, folder=name == "png")
+            )
+        else:
+            name, out = format or "y4m", target
+        sink = stack.enter_context(
+            open_sink(
+                out,
+                width=header.width,
+                height=header.height,
+                rate=header.rate,
+                aspect=header.aspect,
+                format=name,
+                codec=video_codec,
+                crf=crf,
+                size=size,
+            )
+        )
+        if codec is None:
+            codec = _codec_for(header, model, device)
+        if codec.model_id != header.model_id:
+            raise ModelMismatchError(
+                f"needs model {header.model_id.hex()}, not {codec.model_id.hex()}"
+            )
+        if codec.levels != header.levels:
+            raise FormatError("the header's levels are not those of its model")
+        done, problem = 0, _Caught()
+        progress(done, total)
+        chunks = problem.until_truncated(reader.chunks(first, stop))
+        for batch in _batches(
+            chunks, CHUNK_FRAMES, header.width, header.height, lambda chunk: chunk.frames
+        ):
+            grids, lengths = [chunk.grids() for chunk in batch], [chunk.frames for chunk in batch]
+            for chunk, frames in zip(batch, codec.decode_batch(grids, lengths), strict=True):
+                end = None if stop is None else stop - chunk.start
+                part = frames[max(0, first - chunk.start) : end]
+                sink.write(part)
+                done += len(part)
+            progress(done, total)
+        if not done:
+            raise problem.error or SourceError(f"ends before the start, {float(start):g} s")
+    return Decoded(header, done, problem.error)
+
+
+class _Caught:
+    """Remembers a truncation, so that what came before it can be finished first."""
+
+    def __init__(self) -> None:
+        self.error: TruncatedError | None = None
+
+    def until_truncated(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+        try:
+            yield from chunks
+        except TruncatedError as error:
+            self.error = error
+
+
+def _codec_for(header: Header, model: Path | str | None, device: str) -> Codec:
+    from vqcodec.codec import Codec
+
+    if model is None:
+        return Codec.load_for(header.model_id, device=device)
+    return Codec.load(model, device=device)
+
+
+@contextlib.contextmanager
+def _opened(target: Path | str | BinaryIO, force: bool) -> Iterator[BinaryIO]:
+    """The stream itself, or a file that takes its place at the end."""
+    if isinstance(target, (str, Path)):
+        with replacing(Path(target), force=force) as temporary, temporary.open("wb") as file:
+            yield file
+    else:
+        yield target
+        target.flush()
+
+
+def _chunks_of(frames: Iterable[Frames], length: int) -> Iterator[Frames]:
+    """(H, W, 3) one by one → (T, H, W, 3), T = ``length`` but for the last."""
+    rest = iter(frames)
+    while chunk := list(islice(rest, length)):
+        yield np.stack(chunk)
+
+
+def _batches(
+    items: Iterable[T], length: int, width: int, height: int, frames: Callable[[T], int]
+) -> Iterator[list[T]]:
+    """Gather chunks of equal frame counts, as many as the network may take together."""
+    limit = max(1, BATCH_PIXELS // (length * width * height))
+    for _, same in groupby(items, frames):
+        while batch := list(islice(same, limit)):
+            yield batch
+
+
+def _frame_at(seconds: Fraction | float, rate: Fraction) -> int:
+    return round(Fraction(seconds) * rate)
+
+
+def _total(frames: int, first: int, stop: int | None) -> int | None:
+    """Frames to be decoded, if the header knows the count."""
+    if not frames:
+        return None
+    return max(0, min(frames, stop if stop is not None else frames) - first)
