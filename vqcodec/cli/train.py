@@ -151,7 +151,7 @@ class _Report:
     def __init__(self, *, quiet: bool, as_json: bool) -> None:
         self._quiet, self._json = quiet, as_json
         self._bar: Bar | None = None
-        self._mean = 0.0
+        self._mean: float | None = None
 
     def __enter__(self) -> _Report:
         if not self._quiet and not self._json and sys.stderr.isatty():
@@ -185,7 +185,8 @@ class _Report:
 
     def progress(self, progress: Progress) -> None:
         step, fraction = progress.step, progress.fraction
-        self._mean = progress.loss if step < 2 else 0.98 * self._mean + 0.02 * progress.loss
+        before = progress.loss if self._mean is None else self._mean
+        self._mean = 0.98 * before + 0.02 * progress.loss
         left = progress.elapsed * (1 - fraction) / fraction if fraction else 0.0
         told = (
             f"step {step}, loss {self._mean:.4f}, {progress.clips_per_second:.1f} clips/s, "
