@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 DATA ?= ../shared/data
 VIDEO ?=
 
-.PHONY: demo test lint speed train bench clean
+.PHONY: demo test lint speed train bench ablation clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py $(if $(VIDEO),--video '$(VIDEO)')
@@ -30,8 +30,18 @@ train: $(READY)
 	  --batch 4 --minutes 120 --lr 1e-3 --warmup 100 --clip-grad 1 --reconstruction log-mse \
 	  --commitment 0.25 --perceptual none --short-clips 0.2 --delay 150
 
+# Rate, distortion and speed beside the peers; writes docs/results.md. Results are cached.
 bench: $(READY)
-	$(BIN)/vqcodec bench --dataset folder --root $(DATA)/eval
+	$(BIN)/vqcodec bench --root $(DATA)/eval --limit 64 --json cache/clips.json \
+	  --report cache/report --plots docs/img
+	$(BIN)/vqcodec bench --root $(DATA)/eval --mode videos --json cache/videos.json
+	$(BIN)/vqcodec bench --root $(DATA)/ucf101 --dataset authors --json cache/authors.json
+	$(BIN)/python -m vqcodec.bench.results cache/clips.json cache/videos.json \
+	  cache/authors.json $(wildcard cache/ablation.json) docs/results.md
+
+# Four models of the paper's tables on one small equal budget.
+ablation: $(READY)
+	$(BIN)/python -m vqcodec.bench.ablation --data $(DATA)/train --root $(DATA)/eval
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -138,12 +138,16 @@ def test_our_codec_counts_the_papers_rate(tmp_path: Path) -> None:
     codec = build(f"vqcodec:{path}")
     assert codec.title == "vqcodec tiny"
     clip = moving_clip(32)
-    encoded = codec.encode(clip, RATE, codec.ladder[0])
+    encoded = codec.encode(clip, RATE, "size 64")
     assert encoded.fixed_bits == 23040  # 0.1758 bpp
     assert encoded.deflate_bytes is not None
     assert encoded.file_bytes == len(encoded.payload)
     assert 8 <= encoded.file_bytes - encoded.stream_bytes <= 64
     assert codec.decode(encoded.payload).shape == clip.shape
-    long = codec.encode(moving_clip(75), RATE, codec.ladder[0])  # 32 + 32 + 11 padded to 16
+    long = codec.encode(moving_clip(75), RATE, "size 64")  # 32 + 32 + 11 padded to 16
     assert long.fixed_bits == 23040 * 80 // 32
     assert codec.decode(long.payload).shape == (75, 64, 64, 3)
+    rates = [codec.encode(clip, RATE, setting).fixed_bits or 0 for setting in codec.ladder]
+    assert rates == sorted(rates, reverse=True)
+    smallest = codec.encode(clip, RATE, codec.ladder[-1])
+    assert codec.decode(smallest.payload).shape == clip.shape

@@ -19,6 +19,7 @@ from vqcodec.codec import Codec
 from vqcodec.container import PACKERS, Header, Reader, Writer
 from vqcodec.errors import CheckpointError
 from vqcodec.model import registry
+from vqcodec.train.loop import MODEL
 from vqcodec.transcode import CHUNK_FRAMES
 
 
@@ -46,7 +47,7 @@ class VqcodecAdapter:
         except CheckpointError as error:
             raise CodecMissingError(str(error)) from error
         self.name = name
-        self.title = f"vqcodec {Path(model).stem if model else registry.DEFAULT}"
+        self.title = f"vqcodec {_label(model)}"
         # The file's own hash, as the model's identity leaves the encoder out.
         weights = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
         self.identity = f"vqcodec {vqcodec.__version__} torch {torch.__version__} model {weights}"
@@ -84,6 +85,12 @@ class VqcodecAdapter:
         chunks = Reader(io.BytesIO(payload))
         decoded = [self._codec.decode(chunk.grids(), chunk.frames) for chunk in chunks]
         return _scale(np.concatenate(decoded), CLIP_SIDE)
+
+
+def _label(model: str | None) -> str:
+    """What to call a model: its name, or the run's if it is one of a training run."""
+    path = Path(model or registry.DEFAULT)
+    return path.parent.name if path.name == MODEL else path.stem
 
 
 def _scale(frames: Frames, side: int) -> Frames:
