@@ -8,20 +8,19 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from vqcodec.errors import OutputError
 
+_STANDARD = {"<stdin>": "standard input", "<stdout>": "standard output"}
 
-def check_writable(path: Path, *, force: bool) -> None:
-    """Refuse early what would fail late.
 
-    Raises:
-        OutputError: ``path`` exists and ``force`` is false, or its folder does not exist.
-    """
-    if path.exists() and not force and not _is_empty_folder(path):
-        raise OutputError(f"{path}: already exists (use -f to overwrite)")
-    if not path.absolute().parent.is_dir():
-        raise OutputError(f"{path}: no such folder: {path.absolute().parent}")
+def name_of(file: Path | str | BinaryIO) -> str:
+    """What to call a source or a target in a message."""
+    if isinstance(file, (str, Path)):
+        return str(file)
+    name = str(getattr(file, "name", "stream"))
+    return _STANDARD.get(name, name)
 
 
 @contextlib.contextmanager
@@ -29,47 +28,71 @@ def replacing(path: Path, *, force: bool = False, folder: bool = False) -> Itera
     """Yield a temporary path in the folder of ``path`` with the same suffix; rename it on success.
 
     It is an empty file, or an empty folder if ``folder``. On any exception it is removed and the
-    destination is left as it was. A folder takes the place of another only if that holds nothing
-    but numbered pictures: nobody's other files are ever deleted.
+    destination is left as it was. A link stays, and what it leads to is replaced. A folder takes
+    the place of another only if that holds nothing but numbered pictures: nobody's other files are
+    ever deleted. A device or named pipe is yielded itself, to be written to.
 
     Raises:
-        OutputError: see :func:`check_writable`; also for a full disk or a read-only folder.
+        OutputError: ``path`` exists and ``force`` is false; its folder does not exist or is
+            read-only; the disk is full; and whatever :class:`OutputError` or :class:`OSError` is
+            raised inside, with the name of ``path``.
     """
-    check_writable(path, force=force)
-    if folder and path.is_dir() and not all(map(_is_numbered_picture, path.iterdir())):
-        raise OutputError(f"{path}: holds other files than numbered pictures; will not replace it")
-    target = path.absolute()
-    prefix, suffix = f".{target.stem}.", ".part" + target.suffix
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield path
+        return
+    _check(path, force=force, folder=folder)
+    target = Path(os.path.realpath(path))
+    temporary = target
     try:
-        if folder:
-            name = tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=target.parent)
-        else:
-            handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=target.parent)
-            os.close(handle)
-    except OSError as error:
-        raise OutputError(f"{path}: {error.strerror}") from error
-    temporary = Path(name)
-    try:
+        temporary = _make_beside(target, folder)
         yield temporary
         temporary.chmod((0o777 if folder else 0o666) & ~_umask())
         if folder and target.is_dir():  # a folder that is not empty cannot be renamed over
-            shutil.rmtree(target)
-        temporary.replace(target)
+            aside = target.rename(target.with_name(f"{temporary.name}.old"))
+            temporary.replace(target)
+            temporary = aside
+        else:
+            temporary.replace(target)
+    except OutputError as error:
+        raise OutputError(str(error).replace(str(temporary), str(path))) from error
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror or error}") from error
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        if temporary != target:
+            _remove(temporary)
 
 
-def _is_empty_folder(path: Path) -> bool:
-    return path.is_dir() and next(path.iterdir(), None) is None
+def _check(path: Path, *, force: bool, folder: bool) -> None:
+    """Refuse early what would fail late."""
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"{path}: no such folder: {path.absolute().parent}")
+    if path.exists() and path.is_dir() != folder:
+        raise OutputError(f"{path}: is a {'file' if folder else 'folder'}")
+    content = list(path.iterdir()) if path.is_dir() else []
+    if path.exists() and not force and (content or not folder):
+        raise OutputError(f"{path}: already exists (use -f to overwrite)")
+    if not all(map(_is_numbered_picture, content)):
+        raise OutputError(f"{path}: holds other files than numbered pictures; will not replace it")
+
+
+def _make_beside(target: Path, folder: bool) -> Path:
+    prefix, suffix = f".{target.stem[:40]}.", ".part" + target.suffix
+    if folder:
+        return Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=target.parent))
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=target.parent)
+    os.close(handle)
+    return Path(name)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _is_numbered_picture(path: Path) -> bool:
-    return path.suffix == ".png" and path.stem.isdigit()
+    return path.suffix == ".png" and path.stem.isdigit() and path.is_file()
 
 
 def _umask() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from collections.abc import Iterator
@@ -65,7 +66,8 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         return BROKEN_PIPE
     except OSError as error:
-        where = error.filename or "standard output"
+        # Files have names, and so what is full without one is standard output.
+        where = error.filename or ("standard output" if error.errno == errno.ENOSPC else "system")
         return _fail(f"{where}: {error.strerror or error}", 10)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from vqcodec.errors import SourceError
+from vqcodec.files import name_of
 from vqcodec.video.source import (
     PIPE_HINT,
     Damage,
     Source,
     duration_of,
     is_seekable,
-    name_of,
     open_container,
     video_stream,
 )

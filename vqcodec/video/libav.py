@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from vqcodec.errors import VqcodecError
+from vqcodec.errors import OutputError, VqcodecError
 
 if TYPE_CHECKING:
     from av.filter.context import FilterContext
@@ -25,7 +25,8 @@ Build = Callable[["Graph", "FilterContext"], "FilterContext"]
 def guard(error: type[VqcodecError], failure: str) -> Iterator[None]:
     """Turn whatever FFmpeg or the system raises inside into ``error``, one line: ``failure: why``.
 
-    PyAV also raises plain ValueError, RuntimeError and LookupError for streams it cannot use.
+    PyAV also raises plain ValueError, RuntimeError and LookupError for streams it cannot use. That
+    the reader of an output has gone is no error, and so stays a BrokenPipeError.
     """
     import av
 
@@ -34,6 +35,8 @@ def guard(error: type[VqcodecError], failure: str) -> Iterator[None]:
     except VqcodecError:
         raise
     except (av.FFmpegError, OSError, ValueError, RuntimeError, LookupError, MemoryError) as cause:
+        if error is OutputError and isinstance(cause, BrokenPipeError):
+            raise
         why = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
         raise error(f"{failure}: {why}") from cause
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from vqcodec.errors import OutputError
+from vqcodec.files import name_of
 from vqcodec.video.colour import PRIMARIES_BT709, RANGE_LIMITED, TRANSFER_BT709
 from vqcodec.video.formats import Codec, Format
 from vqcodec.video.libav import Build, guard
-from vqcodec.video.sink import FrameSink, Picture, name_of
+from vqcodec.video.sink import FrameSink, Picture
 
 if TYPE_CHECKING:
     from av.filter.context import FilterContext
@@ -44,6 +45,10 @@ class MuxSink(FrameSink):
             raise OutputError(f"this FFmpeg has no {codec.name}")
         os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints to stderr by itself: errors only
         self._target = target
+        muxing = {}
+        if form.muxer in ("mp4", "mov"):
+            # A multiple of the rate, or the edit list would round the duration to milliseconds.
+            muxing["movie_timescale"] = str(picture.rate.numerator)
         options = dict(codec.options)
         if crf is not None:
             options["crf"] = f"{crf:g}"
@@ -51,10 +56,10 @@ class MuxSink(FrameSink):
             if isinstance(target, Path):
                 target.open("ab").close()  # FFmpeg opens it late, and says less about why not
                 self._container = av.open(
-                    f"file:{target}", "w", format=form.muxer, options=form.options
+                    f"file:{target}", "w", format=form.muxer, options=muxing | form.options
                 )
             else:
-                self._container = av.open(target, "w", format=form.muxer)
+                self._container = av.open(target, "w", format=form.muxer, options=muxing)
             stream = self._container.add_stream(
                 codec.name,
                 rate=picture.rate,

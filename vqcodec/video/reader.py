@@ -9,10 +9,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
 
 from vqcodec.errors import SourceError
+from vqcodec.files import name_of
 from vqcodec.video.geometry import FITS, Fit
 from vqcodec.video.hdr import is_hdr
 from vqcodec.video.libav import guard
-from vqcodec.video.source import Damage, SourceInfo, duration_of, name_of, size_of
+from vqcodec.video.source import Damage, SourceInfo, duration_of, size_of
 from vqcodec.video.timing import frame_count, resample
 
 if TYPE_CHECKING:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from vqcodec.errors import OutputError
 from vqcodec.video.colour import MATRIX_BT709, MATRIX_RGB, assumed_matrix
@@ -149,11 +148,3 @@ class FrameSink(ABC):
     @abstractmethod
     def _release(self) -> None:
         """Close without completing; raises nothing."""
-
-
-def name_of(target: Path | BinaryIO) -> str:
-    """What to call ``target`` in a message."""
-    if isinstance(target, Path):
-        return str(target)
-    name = str(getattr(target, "name", "stream"))
-    return "standard output" if name in ("<stdout>", "1") else name

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from vqcodec.errors import SourceError
+from vqcodec.files import name_of
 from vqcodec.video.libav import guard
 
 if TYPE_CHECKING:
@@ -58,14 +59,6 @@ class Damage:
     def __str__(self) -> str:
         more = ", …" if self.count > len(self.notes) else ""
         return f"{self.count} damaged: {', '.join(self.notes)}{more}"
-
-
-def name_of(source: Source) -> str:
-    """What to call ``source`` in a message."""
-    if isinstance(source, (str, Path)):
-        return str(source)
-    name = str(getattr(source, "name", "stream"))
-    return "standard input" if name in ("<stdin>", "0") else name
 
 
 def is_seekable(source: Source) -> bool:

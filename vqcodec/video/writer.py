@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from vqcodec.errors import OutputError
+from vqcodec.files import name_of
 from vqcodec.video.formats import Codec, Format, choose, format_of
 from vqcodec.video.geometry import even, sample_aspect
-from vqcodec.video.sink import FrameSink, Picture, name_of
+from vqcodec.video.sink import FrameSink, Picture
 
 __all__ = ["FrameSink", "open_sink"]
+
+MAX_DISPLAY_WIDTH = 8192  # pixels; a header may claim an aspect of 65535:1
 
 
 def open_sink(
@@ -68,7 +71,7 @@ def _picture(
     size: tuple[int, int] | Literal["display"] | None,
 ) -> Picture:
     if size == "display":
-        out_width, out_height = even(height * aspect), height
+        out_width, out_height = even(min(height * aspect, Fraction(MAX_DISPLAY_WIDTH))), height
     else:
         out_width, out_height = size or (width, height)
     if codec.pixel_format == "yuv420p":

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from vqcodec.errors import OutputError
+from vqcodec.files import name_of
 from vqcodec.video.libav import guard
-from vqcodec.video.sink import FrameSink, Picture, name_of
+from vqcodec.video.sink import FrameSink, Picture
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -28,14 +29,15 @@ class Y4mSink(FrameSink):
         self._owned = isinstance(target, Path)
         with guard(OutputError, f"{self.name}: cannot open"):
             self._file = target.open("wb") if isinstance(target, Path) else target
-            aspect, rate = picture.sample_aspect, picture.rate
+
+    def _put(self, picture: VideoFrame, index: int) -> None:
+        if index == 0:
+            aspect, rate = self.picture.sample_aspect, self.picture.rate
             self._file.write(
                 f"YUV4MPEG2 W{picture.width} H{picture.height} "
                 f"F{rate.numerator}:{rate.denominator} Ip "
                 f"A{aspect.numerator}:{aspect.denominator} C444 XCOLORRANGE=LIMITED\n".encode()
             )
-
-    def _put(self, picture: VideoFrame, index: int) -> None:
         self._file.write(b"FRAME\n" + picture.to_ndarray().tobytes())
 
     def _finish(self) -> None:

@@ -1,0 +1,63 @@
+"""What tests of the whole program share: tiny random models, and a small video."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def make_checkpoint(path, seed):
+    import torch
+
+    from vqcodec.model.checkpoint import export, save
+    from vqcodec.model.config import PRESETS
+    from vqcodec.model.network import MSVQVAE
+
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    save(export(MSVQVAE(PRESETS["tiny"]), {"note": "random"}), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A checkpoint with random weights, alone in its folder as ``base``."""
+    return make_checkpoint(tmp_path_factory.mktemp("weights") / "base.safetensors", 0)
+
+
+@pytest.fixture(scope="session")
+def stranger(tmp_path_factory):
+    """Another checkpoint of the same architecture."""
+    return make_checkpoint(tmp_path_factory.mktemp("elsewhere") / "stranger.safetensors", 1)
+
+
+@pytest.fixture
+def shipped(tiny, monkeypatch):
+    """Let ``tiny`` be the one model that is shipped."""
+    monkeypatch.setattr("vqcodec.model.registry.weights_folder", lambda: tiny.parent)
+
+
+@pytest.fixture(scope="session")
+def codec(tiny):
+    from vqcodec.codec import Codec
+
+    return Codec.load(tiny)
+
+
+@pytest.fixture(scope="session")
+def video(tmp_path_factory):
+    """100 frames of 96×64 at 16 fps: three chunks of 32 and one of 4."""
+    from video_builders import scene, write_video
+
+    path = tmp_path_factory.mktemp("video") / "in.mkv"
+    write_video(path, scene(100, 64, 96))
+    return path
+
+
+@pytest.fixture(scope="session")
+def coded(video, codec, tmp_path_factory):
+    """``video`` encoded with ``tiny``."""
+    from vqcodec.transcode import encode_file
+
+    path = tmp_path_factory.mktemp("coded") / "in.vqv"
+    encode_file(video, path, codec=codec)
+    return path

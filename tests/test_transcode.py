@@ -1,0 +1,323 @@
+"""Whole files: any video to ``.vqv`` and ``.vqv`` to any video."""
+
+import io
+import struct
+import zlib
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from video_builders import Pipe, noise, ramp, scene, write_video
+
+from vqcodec.codec import Codec
+from vqcodec.container import Reader, nearest_ratio, verify
+from vqcodec.container.file import open as open_vqv
+from vqcodec.errors import (
+    ChecksumError,
+    FormatError,
+    ModelMismatchError,
+    OutputError,
+    SourceError,
+    TruncatedError,
+    UnsupportedError,
+)
+from vqcodec.transcode import decode_file, encode_file
+from vqcodec.video import probe, read_frames
+
+
+def encoded(source, codec, **options):
+    """The bytes of ``source`` encoded, and what was said of them."""
+    file = io.BytesIO()
+    result = encode_file(source, file, codec=codec, **options)
+    report = verify(io.BytesIO(file.getvalue()))
+    assert not report.problems
+    assert report.frames == result.header.frames
+    return file.getvalue(), result
+
+
+def decoded(data, codec, folder, **options):
+    """Pictures (T, H, W, 3) that ``data`` decodes to, exactly."""
+    result = decode_file(
+        io.BytesIO(data), folder / "exact.mkv", video_codec="ffv1", codec=codec, force=True,
+        size=(64, 64), **options,
+    )  # fmt: skip
+    frames = read_frames(folder / "exact.mkv")
+    assert len(frames) == result.frames
+    return frames
+
+
+@pytest.fixture
+def whole(coded, codec, tmp_path):
+    return decoded(coded.read_bytes(), codec, tmp_path)
+
+
+@pytest.mark.parametrize("count", [1, 31, 32, 33, 100])
+def test_every_frame_comes_back(codec, tmp_path, count):
+    write_video(tmp_path / "in.mkv", scene(count))
+    data, result = encoded(tmp_path / "in.mkv", codec)
+    assert result.header.frames == count
+    assert result.chunks == -(-count // 32)
+    decode_file(io.BytesIO(data), tmp_path / "out.mp4", codec=codec)
+    assert len(read_frames(tmp_path / "out.mp4")) == count
+    assert probe(tmp_path / "out.mp4").duration == Fraction(count, 16)
+
+
+def test_other_rates_and_sizes(video, codec, tmp_path):
+    data, result = encoded(video, codec, rate=Fraction(30000, 1001), width=128, height=64)
+    assert result.header.rate == Fraction(30000, 1001)
+    assert result.header.frames == round(Fraction(100, 16) * result.header.rate)
+    with av.open(str(video)) as container:
+        assert result.source_bytes == container.size
+    decode_file(io.BytesIO(data), tmp_path / "out.mp4", codec=codec)
+    info = probe(tmp_path / "out.mp4")
+    assert (info.width, info.height, info.rate) == (128, 64, Fraction(30000, 1001))
+    assert len(read_frames(tmp_path / "out.mp4", rate=info.rate)) == result.header.frames
+
+
+def test_a_rate_that_the_header_must_round_is_the_rate_of_sampling(video, codec):
+    rate = Fraction(29.9700299700299)
+    header = encoded(video, codec, rate=rate)[1].header
+    assert header.rate == Fraction(30000, 1001)
+
+
+@pytest.mark.parametrize(("fit", "aspect"), [("stretch", Fraction(3, 2)), ("crop", 1), ("pad", 1)])
+def test_the_display_aspect_is_kept(video, codec, tmp_path, fit, aspect):
+    data, result = encoded(video, codec, fit=fit, duration=1)
+    assert result.header.aspect == aspect
+    decode_file(io.BytesIO(data), tmp_path / "out.mp4", codec=codec)
+    assert probe(tmp_path / "out.mp4").display_aspect == aspect
+
+
+def test_an_absurd_aspect_is_limited(coded, codec, tmp_path):
+    assert nearest_ratio(Fraction(10**6)) == 1 / nearest_ratio(Fraction(1, 10**6)) == 65535
+    for aspect in ((65535, 1), (1, 65535)):
+        data = bytearray(coded.read_bytes())
+        data[16:20] = struct.pack("<HH", *aspect)
+        path = tmp_path / "out.webm"
+        decode_file(io.BytesIO(resealed(data)), path, codec=codec, duration=0.01, force=True)
+        assert 2 <= probe(path).width <= 8192
+
+
+def test_variable_frame_rate_follows_the_stamps(codec, tmp_path):
+    stamps = [0, 10, 200, 1000, 1010, 2500]  # ms
+    write_video(tmp_path / "in.mkv", ramp(6), pts=stamps, tick=Fraction(1, 1000))
+    data, result = encoded(tmp_path / "in.mkv", codec)
+    source = read_frames(tmp_path / "in.mkv")
+    assert result.header.frames == len(source) >= 40
+    assert len(decoded(data, codec, tmp_path)) == len(source)
+
+
+def test_a_part_of_the_source(video, codec):
+    data, result = encoded(video, codec, start=Fraction(1, 2), duration=2)
+    assert result.header.frames == 32
+    source = read_frames(video, start=Fraction(1, 2), duration=2)
+    (chunk,) = Reader(io.BytesIO(data))
+    for stored, fresh in zip(chunk.grids(), codec.encode(source), strict=True):
+        assert np.mean(stored != fresh) < 0.01
+
+
+def test_a_start_behind_the_end(video, codec, coded, tmp_path):
+    with pytest.raises(SourceError, match=r"in\.mkv: ends before the start, 99 s"):
+        encode_file(video, tmp_path / "x.vqv", codec=codec, start=99)
+    with pytest.raises(SourceError, match=r"in\.vqv: ends before the start, 99 s"):
+        decode_file(coded, tmp_path / "x.mp4", codec=codec, start=99)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_times_that_make_no_sense(coded, codec, tmp_path):
+    for options in ({"start": -1}, {"duration": 0}):
+        with pytest.raises(ValueError, match="must be positive"):
+            decode_file(coded, tmp_path / "x.mp4", codec=codec, **options)
+
+
+@pytest.mark.parametrize("packer", ["raw", "deflate", "zstd"])
+def test_packers(video, codec, packer):
+    data, _ = encoded(video, codec, packer=packer, duration=2)
+    (chunk,) = Reader(io.BytesIO(data))
+    best = encoded(video, codec, duration=2)[0]
+    assert len(best) <= len(data)
+    assert chunk.packer in (packer, "raw")
+
+
+def test_through_pipes(video, codec, coded, tmp_path):
+    class Sink(io.RawIOBase):
+        def __init__(self):
+            self.data = bytearray()
+
+        def writable(self):
+            return True
+
+        def write(self, piece):
+            self.data += piece
+            return len(piece)
+
+    middle, end = Sink(), Sink()
+    result = encode_file(Pipe(video.read_bytes()), middle, codec=codec)
+    assert result.source_bytes is None
+    with open_vqv(coded) as file:
+        expected = [chunk.payload for chunk in file]
+    piped = Reader(io.BytesIO(middle.data))
+    assert piped.header.frames == 0  # not known when it was written
+    assert [chunk.payload for chunk in piped] == expected
+    seen = []
+    decode_file(
+        Pipe(bytes(middle.data)), end, codec=codec, progress=lambda *state: seen.append(state)
+    )
+    assert end.data.startswith(b"YUV4MPEG2 W64 H64 F16:1 Ip A3:2 C444")
+    assert end.data.count(b"FRAME\n") == 100
+    assert seen[0] == (0, None)
+    assert seen[-1] == (100, None)
+
+
+@pytest.mark.parametrize(
+    "name", ["out.mp4", "out.mov", "out.mkv", "out.webm", "out.gif", "out.y4m", "folder"]
+)
+def test_every_format(coded, codec, tmp_path, name):
+    result = decode_file(coded, tmp_path / name, codec=codec, duration=Fraction(5, 2))
+    assert result.frames == 40
+    path = tmp_path / name
+    source = f"{path}/%06d.png" if path.is_dir() else path
+    frames = read_frames(source)
+    assert abs(len(frames) - 40) <= (name == "out.gif")  # whose clock ticks every 1/100 s
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("start", "duration", "first", "count"),
+    [(0, None, 0, 100), (2, 2, 32, 32), (1.5, 3, 24, 48), (6, 9, 96, 4), (5, 0.01, 80, 1)],
+)
+def test_a_part_of_the_file(coded, codec, whole, tmp_path, start, duration, first, count):
+    part = decoded(coded.read_bytes(), codec, tmp_path, start=start, duration=duration)
+    assert len(part) == count
+    difference = part.astype(int) - whole[first : first + count]
+    assert np.abs(difference).max() <= 1
+
+
+def test_only_the_chunks_of_the_part_are_read(coded, codec, tmp_path):
+    with open_vqv(coded) as file:
+        chunks = list(file)
+    data = bytearray(coded.read_bytes())
+    for chunk in (chunks[0], chunks[2]):
+        data[chunk.offset + 10] ^= 1
+    assert len(decoded(bytes(data), codec, tmp_path, start=2, duration=2)) == 32
+    with pytest.raises(ChecksumError):
+        decoded(bytes(data), codec, tmp_path, start=3, duration=2)
+
+
+def test_scaling(coded, codec, tmp_path):
+    decode_file(coded, tmp_path / "a.mp4", codec=codec, size="display", duration=1)
+    decode_file(coded, tmp_path / "b.mp4", codec=codec, size=(192, 128), duration=1)
+    for name, size in (("a.mp4", (96, 64)), ("b.mp4", (192, 128))):
+        info = probe(tmp_path / name)
+        assert (info.width, info.height) == size
+        assert info.display_aspect == Fraction(3, 2)
+
+
+def resealed(data):
+    """``data`` with the CRC of its changed header made right."""
+    end = 12 + int.from_bytes(data[10:12], "little")
+    return bytes(data[:end]) + struct.pack("<I", zlib.crc32(data[:end])) + bytes(data[end + 4 :])
+
+
+def test_truncation(coded, codec, whole, tmp_path):
+    with open_vqv(coded) as file:
+        chunks = list(file)
+    data = coded.read_bytes()
+    cut = data[: chunks[2].offset + 20]
+    for source in (io.BytesIO(cut), Pipe(cut)):
+        result = decode_file(source, tmp_path / "x.mp4", codec=codec, force=True)
+        assert result.frames == 64
+        assert isinstance(result.problem, TruncatedError)
+    assert np.abs(decoded(cut, codec, tmp_path).astype(int) - whole[:64]).max() <= 1
+    # What was asked for is there:
+    assert decode_file(io.BytesIO(cut), io.BytesIO(), codec=codec, duration=3).problem is None
+    for length in (5, 30, chunks[0].offset, chunks[0].offset + 20):
+        out = io.BytesIO()
+        with pytest.raises(TruncatedError):
+            decode_file(io.BytesIO(data[:length]), out, codec=codec)
+        assert out.getvalue() == b""
+
+
+def test_damage(coded, codec, tmp_path):
+    with open_vqv(coded) as file:
+        second = list(file)[1]
+    path = tmp_path / "x.vqv"
+    data = bytearray(coded.read_bytes())
+    data[second.offset + 30] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(ChecksumError, match=rf"x\.vqv: chunk 1 at byte {second.offset} \(2\.00 to"):
+        decode_file(path, tmp_path / "out.mp4", codec=codec)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("offset", "change", "error"),
+    [
+        (8, b"\x02", UnsupportedError),  # major version
+        (24, b"\xff\xff\xff\xff", FormatError),  # frames
+        (28, b"12345678", ModelMismatchError),
+        (38, b"\x00\x02", FormatError),  # entries of the first level: not the model's
+    ],
+)
+@pytest.mark.parametrize("open_model", [False, True])
+def test_hostile_headers(coded, codec, shipped, tmp_path, offset, change, error, open_model):
+    data = bytearray(coded.read_bytes())
+    data[offset : offset + len(change)] = change
+    path = tmp_path / "x.vqv"
+    path.write_bytes(resealed(data))
+    with pytest.raises(error, match=r"x\.vqv: ") as caught:
+        decode_file(path, tmp_path / "out.mp4", codec=codec if open_model else None)
+    assert type(caught.value) is error
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_wrong_model(coded, stranger, tmp_path):
+    for options in ({"codec": Codec.load(stranger)}, {"model": stranger}):
+        with pytest.raises(ModelMismatchError, match=r"in\.vqv: needs model [0-9a-f]{16}, not"):
+            decode_file(coded, tmp_path / "x.mp4", **options)
+
+
+def test_the_shipped_model_is_found_by_itself(coded, video, shipped, tmp_path):
+    assert decode_file(coded, tmp_path / "x.mp4").frames == 100
+    encode_file(video, tmp_path / "x.vqv")
+    assert (tmp_path / "x.vqv").read_bytes() == coded.read_bytes()
+
+
+def test_a_target_is_refused_before_the_work(video, coded, codec, tmp_path):
+    (tmp_path / "x.vqv").touch()
+    with pytest.raises(OutputError, match="already exists"):
+        encode_file(video, tmp_path / "x.vqv", codec=codec)
+    for name, reason in (("x.vqv", "unknown format"), ("no/x.mp4", "no such folder")):
+        with pytest.raises(OutputError, match=reason):
+            decode_file(coded, tmp_path / name, codec=codec)
+    with pytest.raises(SourceError):
+        encode_file(coded, tmp_path / "y.vqv", codec=codec)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.vqv"]
+
+
+def test_sides_and_rates_out_of_range(video, codec):
+    for options in ({"width": 4096, "height": 4096}, {"width": 12}, {"width": 8192}):
+        with pytest.raises(FormatError, match="invalid header"):
+            encode_file(video, io.BytesIO(), codec=codec, **options)
+    write = io.BytesIO()
+    encode_file(video, write, codec=codec, rate=Fraction(1, 10**9), duration=1)
+    assert Reader(io.BytesIO(write.getvalue())).header.rate == Fraction(1, 65535)
+
+
+def test_progress(video, codec):
+    seen = []
+    encode_file(video, io.BytesIO(), codec=codec, progress=lambda *state: seen.append(state))
+    assert seen[0] == (0, 100)
+    assert seen[-1] == (100, 100)
+
+
+def test_damage_of_the_source_is_told(codec, tmp_path):
+    path = tmp_path / "in.mp4"
+    write_video(path, noise(20), codec="mpeg4", pixel_format="yuv420p")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 2000] = bytes(2000)
+    path.write_bytes(data)
+    result = encoded(path, codec)[1]
+    assert result.damage
+    assert result.header.frames == 20
