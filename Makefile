@@ -36,8 +36,9 @@ bench: $(READY)
 	  --report cache/report --plots docs/img
 	$(BIN)/vqcodec bench --root $(DATA)/eval --mode videos --json cache/videos.json
 	$(BIN)/vqcodec bench --root $(DATA)/ucf101 --dataset authors --json cache/authors.json
+	$(BIN)/vqcodec bench --root $(DATA)/eval --limit 4 --fresh --json cache/speed.json
 	$(BIN)/python -m vqcodec.bench.results cache/clips.json cache/videos.json \
-	  cache/authors.json $(wildcard cache/ablation.json) docs/results.md
+	  cache/authors.json $(wildcard cache/ablation.json) cache/speed.json docs/results.md
 
 # Four models of the paper's tables on one small equal budget.
 ablation: $(READY)

@@ -66,7 +66,7 @@ for verb in COMMANDS:
     modules, printed = imported_by(code)
     assert "torch" not in modules
     assert "av" not in modules
-    assert printed.count("Usage: vqcodec ") == 7
+    assert printed.count("Usage: vqcodec ") == 8
 
 
 def test_everything_promised_is_there():

@@ -62,6 +62,21 @@ def replacing(path: Path, *, force: bool = False, folder: bool = False) -> Itera
             _remove(temporary)
 
 
+@contextlib.contextmanager
+def writing(target: Path | str | BinaryIO, *, force: bool = False) -> Iterator[BinaryIO]:
+    """Yield the stream itself, or a file that takes the place of ``target`` at the end.
+
+    Raises:
+        OutputError: see :func:`replacing`.
+    """
+    if isinstance(target, (str, Path)):
+        with replacing(Path(target), force=force) as temporary, temporary.open("wb") as file:
+            yield file
+    else:
+        yield target
+        target.flush()
+
+
 def _check(path: Path, *, force: bool, folder: bool) -> None:
     """Refuse early what would fail late."""
     if not path.absolute().parent.is_dir():

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, TypeVar
 
 import numpy as np
 
-from vqcodec.container import Chunk, Header, Writer, nearest_ratio
+from vqcodec.conceal import Pieces
+from vqcodec.container import Header, Losses, Writer, nearest_ratio
 from vqcodec.container.file import reading
-from vqcodec.errors import FormatError, ModelMismatchError, SourceError, TruncatedError
-from vqcodec.files import replacing
+from vqcodec.errors import FormatError, ModelMismatchError, SourceError
+from vqcodec.files import replacing, writing
 from vqcodec.video import Damage, format_of, open_sink, open_video
 
 if TYPE_CHECKING:
@@ -66,12 +67,15 @@ class Decoded:
     Attributes:
         header: of the file.
         frames: number of frames written.
-        problem: why the file ended early, if it did; all frames before that were written.
+        problem: why not all is as it was encoded: the file ended early, and all frames before that
+            were written, or frames were concealed.
+        losses: what was concealed, or is missing at the end.
     """
 
     header: Header
     frames: int
-    problem: TruncatedError | None
+    problem: FormatError | None
+    losses: Losses
 
 
 def encode_file(
@@ -114,7 +118,7 @@ def encode_file(
     """
     rate = nearest_ratio(Fraction(rate))
     with (
-        _opened(target, force) as file,
+        writing(target, force=force) as file,
         open_video(
             source,
             width=width,
@@ -169,6 +173,7 @@ def decode_file(
     video_codec: str | None = None,
     crf: float | None = None,
     size: tuple[int, int] | Literal["display"] | None = None,
+    conceal: bool = False,
     force: bool = False,
     progress: Progress = lambda _done, _total: None,
 ) -> Decoded:
@@ -183,6 +188,9 @@ def decode_file(
             the shipped one that the file names.
         start, duration: part of the video, in seconds; only the chunks that hold it are decoded.
         format, video_codec, crf, size: see :func:`vqcodec.video.open_sink`.
+        conceal: go on after damage, and let the last frame before it stand in for those that are
+            lost (black if there is none), so that the rest keeps its time. The end that a
+            truncated file lacks is not made up. A pipe is first copied to a temporary file.
         force: overwrite ``target``.
         progress: called with frames done and, if known, in all.
 
@@ -191,7 +199,8 @@ def decode_file(
         ``problem`` says where it ends; it is for the caller to pass that on.
 
     Raises:
-        FormatError: the source is no ``.vqv`` file or is damaged (:class:`ChecksumError`).
+        FormatError: the source is no ``.vqv`` file or is damaged (:class:`ChecksumError`); with
+            ``conceal``, if no chunk asked for can be decoded.
         TruncatedError: it is truncated before the first whole chunk that is asked for.
         ModelMismatchError: it was encoded with another model.
         SourceError: it cannot be opened, or ends before ``start``.
@@ -199,7 +208,7 @@ def decode_file(
     """
     if start < 0 or (duration is not None and duration <= 0):
         raise ValueError("duration must be positive, start not negative")
-    with reading(source) as reader, contextlib.ExitStack() as stack:
+    with reading(source, seekable=conceal) as reader, contextlib.ExitStack() as stack:
         header = reader.header
         first = _frame_at(start, header.rate)
         stop = None if duration is None else first + max(1, _frame_at(duration, header.rate))
@@ -232,35 +241,26 @@ def decode_file(
             )
         if codec.levels != header.levels:
             raise FormatError("the header's levels are not those of its model")
-        done, problem = 0, _Caught()
+        pieces = Pieces(reader, first, stop, conceal)
+        done, last = 0, np.zeros((1, header.height, header.width, 3), np.uint8)
         progress(done, total)
-        chunks = problem.until_truncated(reader.chunks(first, stop))
         for batch in _batches(
-            chunks, CHUNK_FRAMES, header.width, header.height, lambda chunk: chunk.frames
+            pieces, CHUNK_FRAMES, header.width, header.height, lambda p: (p.frames, not p.grids)
         ):
-            grids, lengths = [chunk.grids() for chunk in batch], [chunk.frames for chunk in batch]
-            for chunk, frames in zip(batch, codec.decode_batch(grids, lengths), strict=True):
-                end = None if stop is None else stop - chunk.start
-                part = frames[max(0, first - chunk.start) : end]
+            if batch[0].grids:
+                clips = codec.decode_batch([p.grids for p in batch], [p.frames for p in batch])
+                last = clips[-1][-1:]
+            else:
+                clips = [last.repeat(piece.frames, axis=0) for piece in batch]
+            for piece, frames in zip(batch, clips, strict=True):
+                end = None if stop is None else stop - piece.start
+                part = frames[max(0, first - piece.start) : end]
                 sink.write(part)
                 done += len(part)
             progress(done, total)
-        if not done:
-            raise problem.error or SourceError(f"ends before the start, {float(start):g} s")
-    return Decoded(header, done, problem.error)
-
-
-class _Caught:
-    """Remembers a truncation, so that what came before it can be finished first."""
-
-    def __init__(self) -> None:
-        self.error: TruncatedError | None = None
-
-    def until_truncated(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-        try:
-            yield from chunks
-        except TruncatedError as error:
-            self.error = error
+        if not pieces.good:
+            raise pieces.problem or SourceError(f"ends before the start, {float(start):g} s")
+    return Decoded(header, done, pieces.problem, pieces.losses)
 
 
 def _codec_for(header: Header, model: Path | str | None, device: str) -> Codec:
@@ -271,17 +271,6 @@ def _codec_for(header: Header, model: Path | str | None, device: str) -> Codec:
     return Codec.load(model, device=device)
 
 
-@contextlib.contextmanager
-def _opened(target: Path | str | BinaryIO, force: bool) -> Iterator[BinaryIO]:
-    """The stream itself, or a file that takes its place at the end."""
-    if isinstance(target, (str, Path)):
-        with replacing(Path(target), force=force) as temporary, temporary.open("wb") as file:
-            yield file
-    else:
-        yield target
-        target.flush()
-
-
 def _chunks_of(frames: Iterable[Frames], length: int) -> Iterator[Frames]:
     """(H, W, 3) one by one → (T, H, W, 3), T = ``length`` but for the last."""
     rest = iter(frames)
@@ -290,11 +279,11 @@ def _chunks_of(frames: Iterable[Frames], length: int) -> Iterator[Frames]:
 
 
 def _batches(
-    items: Iterable[T], length: int, width: int, height: int, frames: Callable[[T], int]
+    items: Iterable[T], length: int, width: int, height: int, kind: Callable[[T], object]
 ) -> Iterator[list[T]]:
-    """Gather chunks of equal frame counts, as many as the network may take together."""
+    """Gather neighbours of one kind, as many as the network may take together."""
     limit = max(1, BATCH_PIXELS // (length * width * height))
-    for _, same in groupby(items, frames):
+    for _, same in groupby(items, kind):
         while batch := list(islice(same, limit)):
             yield batch
 

@@ -57,6 +57,7 @@ def test_info_as_json(vq, coded, codec):
         ],
         "indexed": True,
         "problem": None,
+        "lost": [],
         "chunks": chunks,
     }
 

@@ -68,6 +68,7 @@ def test_json_of_decode(vq, coded, tmp_path):
     told = json.loads(done.out)
     assert set(told) == {
         "source", "target", "frames", "seconds", "bytes", "model", "fps", "truncated",
+        "lost_frames", "lost",
     }  # fmt: skip
     assert (told["frames"], told["seconds"], told["truncated"]) == (100, 6.25, False)
     assert told["bytes"] == (tmp_path / "a.mp4").stat().st_size

@@ -33,12 +33,10 @@ _LONG_GOP = {
 }
 _SYNTAX = {"libx264": bitstream.H264, "libx265": bitstream.HEVC}
 
-_SWS = int(
-    Interpolation.BICUBIC
-    | Interpolation.FULL_CHR_H_INT
-    | Interpolation.FULL_CHR_H_INP
-    | Interpolation.ACCURATE_RND
-    | Interpolation.BITEXACT
+# PyAV before 18 knows none of the finer flags: there chroma is a little worse for the peers.
+_SWS = sum(
+    int(getattr(Interpolation, flag, 0))
+    for flag in ("BICUBIC", "FULL_CHR_H_INT", "FULL_CHR_H_INP", "ACCURATE_RND", "BITEXACT")
 )
 
 

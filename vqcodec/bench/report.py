@@ -68,7 +68,7 @@ def _page(bench: Bench, pictures: Mapping[str, bytes], strips: Sequence[Strip]) 
         f"<p>{plots.unavailable() or ''}</p>",
         to_html(tables.rate_table(bench)),
         to_html(tables.paper_table(bench)),
-        to_html(tables.speed_table(bench)),
+        to_html(tables.speed_table(bench)) if bench.options.get("fresh") else "",
     ]
     if bench.dataset == "authors":
         parts.append(to_html(tables.same_clip_table(bench)))

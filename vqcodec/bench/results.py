@@ -58,8 +58,19 @@ def method_lines(bench: Bench) -> list[str]:
 
 
 def to_page(benches: Sequence[Bench]) -> str:
-    """The whole page, one section for each run."""
-    return "\n".join([_HEAD, *(_section(bench) for bench in benches)])
+    """The whole page, one section for each run; speeds only from runs that measured all anew."""
+    quality = [bench for bench in benches if not bench.options.get("fresh")]
+    fresh = [bench for bench in benches if bench.options.get("fresh")]
+    return "\n".join([_HEAD, *map(_section, quality), *map(_speed_section, fresh)])
+
+
+def _speed_section(bench: Bench) -> str:
+    table = tables.speed_table(bench)
+    about = [
+        f"{len(bench.clip_ids())} {bench.mode}, with `{bench.command}`, {bench.created}.",
+        "Machine: " + ", ".join(f"{k} {v}" for k, v in bench.machine.items()) + ".",
+    ]
+    return f"## {table.title}\n\n{to_markdown(table)}\n" + "".join(f"- {x}\n" for x in about)
 
 
 def _section(bench: Bench) -> str:
@@ -72,7 +83,6 @@ def _section(bench: Bench) -> str:
     shown.append(tables.rate_table(bench))
     if bench.mode == "clips" and tables.measured(bench, ours=True):
         shown.append(tables.paper_table(bench))
-    shown.append(tables.speed_table(bench))
     parts += [f"### {table.title}\n\n{to_markdown(table)}" for table in shown]
     parts.append("### How this was measured\n")
     parts.append("\n".join(f"- {line}" for line in method_lines(bench)) + "\n")

@@ -132,7 +132,7 @@ def measure(
 
 
 def _options(options: Options) -> dict[str, Any]:
-    shown: dict[str, Any] = {"limit": options.limit}
+    shown: dict[str, Any] = {"limit": options.limit, "fresh": options.fresh or None}
     if options.dataset == "ucf101":
         shown |= {"split": options.split, "seed": options.seed}
     return shown

@@ -10,8 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -45,6 +48,21 @@ def measure(*, clips: int, rounds: int, model: str | None = None) -> dict[str, f
     return result
 
 
+def start_up(rounds: int = 20) -> float:
+    """Wall time of ``vqcodec --help`` over that of ``python -c pass``, median of pairs."""
+    python = [sys.executable, "-c", "pass"]
+    ours = [str(Path(sys.executable).with_name("vqcodec")), "--help"]
+    ratios = []
+    for _ in range(rounds):
+        seconds = []
+        for command in (ours, python):
+            began = time.perf_counter()
+            subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+            seconds.append(time.perf_counter() - began)
+        ratios.append(seconds[0] / seconds[1])
+    return statistics.median(ratios)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed beside the paper's network.")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -55,6 +73,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     result = measure(clips=arguments.clips, rounds=arguments.rounds, model=arguments.model)
+    result["start_up_ratio"] = start_up()
     if arguments.json:
         print(json.dumps({"threads": arguments.threads, "clips": arguments.clips, **result}))
         return
@@ -65,6 +84,7 @@ def main() -> None:
             f"the paper's network {1e3 * result[f'paper_{direction}']:.1f} ms: "
             f"{result[f'{direction}_ratio']:.1f} times faster"
         )
+    print(f"vqcodec --help: {result['start_up_ratio']:.1f} times python -c pass")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ COMMANDS = {
     "decode": "Decode a .vqv file to a video.",
     "info": "Show what a .vqv file holds.",
     "verify": "Check every byte of .vqv files without decoding pictures.",
+    "repair": "Make a sound file of a truncated or damaged .vqv file.",
     "models": "List the models that are shipped.",
     "bench": "Measure rate, distortion and speed beside x264, x265 and SVT-AV1.",
     "train": "Train a model on a folder of videos.",

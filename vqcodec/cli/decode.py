@@ -33,6 +33,9 @@ from vqcodec.cli.progress import FrameProgress, warn
 )
 @click.option("--start", type=options.Seconds(), default="0", help="Begin here.")
 @click.option("--duration", type=options.PositiveSeconds(), help="Decode only this much.")
+@click.option(
+    "--conceal", is_flag=True, help="Go on after damage; the last good frame fills what is lost."
+)
 @options.model
 @options.device
 @options.force
@@ -47,6 +50,7 @@ def decode(
     size: tuple[int, int] | Literal["display"] | None,
     start: Fraction,
     duration: Fraction | None,
+    conceal: bool,
     model: str | None,
     device: str,
     force: bool,
@@ -57,7 +61,11 @@ def decode(
 
     IN.vqv is a path, or - for standard input. OUT is a path whose suffix chooses the format, a
     folder for PNG pictures, or - for raw YUV4MPEG2 on standard output.
+
+    Damage ends with an error and without OUT. With --conceal OUT is written, each loss is named
+    with its time, and the exit code is 5 (7 if the file is only truncated).
     """
+    from vqcodec.errors import TruncatedError
     from vqcodec.files import name_of
     from vqcodec.transcode import decode_file
 
@@ -75,11 +83,12 @@ def decode(
             video_codec=codec,
             crf=crf,
             size=size,
+            conceal=conceal,
             force=force,
             progress=progress,
         )
-    if result.problem is not None:
-        warn(f"{name_of(coded)}: {result.problem}", quiet=quiet)
+    for line in result.losses.lines() or [str(result.problem)] * (result.problem is not None):
+        warn(f"{name_of(coded)}: {line}", quiet=quiet)
     if as_json:
         nbytes = Path(target).stat().st_size if Path(target).is_file() else None
         summary = {
@@ -90,7 +99,9 @@ def decode(
             "bytes": nbytes,
             "model": result.header.model_id.hex(),
             "fps": progress.speed,
-            "truncated": result.problem is not None,
+            "truncated": isinstance(result.problem, TruncatedError) or result.losses.cut,
+            "lost_frames": result.losses.frames,
+            "lost": result.losses.as_json(),
         }
         print(json.dumps(summary))
     elif not quiet:

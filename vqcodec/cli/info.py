@@ -17,14 +17,24 @@ from vqcodec.cli.progress import warn
 @options.as_json
 @click.option("--chunks", is_flag=True, help="List every chunk.")
 def info(file: str, as_json: bool, chunks: bool) -> int:
-    """Show what a .vqv file holds: header, chunks, rate, model. Reads no pictures."""
+    """Show what a .vqv file holds: header, chunks, rate, model.
+
+    Reads the heads of the chunks only, unless these do not lead to the end: then the chunks before
+    that are shown, and what is damaged in all of the file is named with its time. Damage inside of
+    chunks shows in verify.
+    """
+    from vqcodec.container import Losses, Lost, Salvage
     from vqcodec.container.file import reading
     from vqcodec.files import name_of
     from vqcodec.model.registry import shipped
 
     source = options.source_of(file)
     with reading(source) as reader:
-        header, table = reader.header, reader.table
+        header, table, losses = reader.header, reader.table, Losses()
+        if table.problem is not None and reader.source.size is not None:
+            for piece in Salvage(reader):
+                if isinstance(piece, Lost):
+                    losses.add(piece)
     entries, nbytes = table.entries, table.nbytes
     pixels = table.frames * header.width * header.height
     seconds = float(table.frames / header.rate)
@@ -50,6 +60,7 @@ def info(file: str, as_json: bool, chunks: bool) -> int:
         "packers": dict(Counter(entry.packer or f"tag {entry.tag}" for entry in entries)),
         "indexed": table.indexed,
         "problem": None if table.problem is None else str(table.problem),
+        "lost": losses.as_json(),
         "chunks": [
             {
                 "start": entry.start,
@@ -66,7 +77,8 @@ def info(file: str, as_json: bool, chunks: bool) -> int:
     else:
         _print(summary, chunks)
         if table.problem is not None:
-            warn(f"{name_of(source)}: {table.problem}")
+            for line in losses.lines() or [str(table.problem)]:
+                warn(f"{name_of(source)}: {line}")
     return 0 if table.problem is None else table.problem.exit_code
 
 

@@ -2,12 +2,15 @@
 
 ``docs/format.md`` is the specification; the modules follow its sections:
 :mod:`layout <vqcodec.container.layout>` (magic, tags, chunk heads, limits), ``header``,
-``packers`` (indices to payload), then ``writer``, ``reader`` and ``verify``.
+``packers`` (indices to payload), then ``writer``, ``reader`` and ``verify``. ``search``,
+``salvage``, ``loss`` and ``repair`` are for damaged files.
 """
 
 from vqcodec.container.header import Header, Level, nearest_ratio
+from vqcodec.container.loss import Losses, Lost
 from vqcodec.container.packers import PACKERS
 from vqcodec.container.reader import Chunk, Entry, Reader, Table
+from vqcodec.container.salvage import Salvage
 from vqcodec.container.verify import Report, verify
 from vqcodec.container.writer import Writer
 
@@ -17,8 +20,11 @@ __all__ = [
     "Entry",
     "Header",
     "Level",
+    "Losses",
+    "Lost",
     "Reader",
     "Report",
+    "Salvage",
     "Table",
     "Writer",
     "nearest_ratio",

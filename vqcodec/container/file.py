@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -55,14 +57,19 @@ def open(path: Path | str) -> VqvFile:
 
 
 @contextlib.contextmanager
-def reading(source: Path | str | BinaryIO) -> Iterator[Reader]:
-    """Read a path, or a stream that may be a pipe.
+def reading(source: Path | str | BinaryIO, *, seekable: bool = False) -> Iterator[Reader]:
+    """Read a path, or a stream that may be a pipe; ``seekable``: a pipe is first copied.
 
     Errors that concern the source, in all of the ``with`` block, begin with its name.
     """
     with _naming(source), contextlib.ExitStack() as stack:
         if isinstance(source, (str, Path)):
             source = stack.enter_context(open_binary(source))
+        if seekable and not source.seekable():
+            copy = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(source, copy)
+            copy.seek(0)
+            source = copy
         yield Reader(source)
 
 

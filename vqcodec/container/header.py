@@ -6,6 +6,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from math import prod
 
 from vqcodec.container.layout import MAGIC, MAJOR, MAX_FRAMES, MAX_PAYLOAD, MINOR
@@ -108,7 +109,7 @@ class Header:
         """Size of a raw payload of ``frames`` frames: the most that any packer needs."""
         return -(-self._raw_bits(frames) // 8)
 
-    @property
+    @cached_property
     def max_frames(self) -> int:
         """Most frames a chunk may hold, 1–64: as many as fit a payload when stored raw."""
         step = self.pad_frames(1)

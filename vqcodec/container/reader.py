@@ -148,6 +148,7 @@ class Reader:
 
     Attributes:
         header: the file's.
+        begin: offset of the first chunk.
 
     Raises:
         FormatError, ChecksumError, TruncatedError, UnsupportedError: see
@@ -158,7 +159,7 @@ class Reader:
         self.source = Source(file)
         size = Header.measure(self.source.read(0, 12))
         self.header = Header.from_bytes(self.source.read(0, size))
-        self._first = size  # offset of the first chunk
+        self.begin = size
 
     def __iter__(self) -> Iterator[Chunk]:
         return self.chunks()
@@ -191,7 +192,7 @@ class Reader:
     @cached_property
     def table(self) -> Table:
         """All picture chunks, from the index or else from a scan of the heads."""
-        entries, problem, nbytes = [], None, self._first
+        entries, problem, nbytes = [], None, self.begin
         try:
             for entry in self._entries():
                 nbytes = entry.offset + entry.nbytes
@@ -230,7 +231,7 @@ class Reader:
 
     def _scanned(self) -> Iterator[tuple[int, Head]]:
         """Yield (offset, head) by following the lengths from the first chunk to the end."""
-        offset, frames = self._first, 0
+        offset, frames = self.begin, 0
         while True:
             data = self.source.read(offset, CHUNK_OVERHEAD)
             whole = len(data) == CHUNK_OVERHEAD
@@ -255,7 +256,7 @@ class Reader:
 
     def _indexed(self, words: Words) -> Iterator[tuple[int, Head]]:
         """Yield (offset, head) for the heads of the index."""
-        offset = self._first
+        offset = self.begin
         for word in words:
             head = Head.from_word(int(word))
             yield offset, head
@@ -266,17 +267,17 @@ class Reader:
         """Heads (n,) of all chunks before the index; None unless all of it can be trusted."""
         footer = 4 + len(END_CHUNK)  # the count, which ends the index, and the end chunk
         size = self.source.size
-        if size is None or size < self._first + footer:
+        if size is None or size < self.begin + footer:
             return None
         data = self.source.read(size - footer, footer)
         length = 4 + 4 * int.from_bytes(data[:4], "little")
         offset = size - len(END_CHUNK) - CHUNK_OVERHEAD - length
-        if data[4:] != END_CHUNK or length > MAX_PAYLOAD or offset < self._first:
+        if data[4:] != END_CHUNK or length > MAX_PAYLOAD or offset < self.begin:
             return None
         chunk = self.load(Entry(0, 0, 0, Tag.INDEX, offset, length))
         words = np.frombuffer(chunk.payload[:-4], "<u4")
         nbytes = (words & MAX_PAYLOAD).sum(dtype=np.int64) + CHUNK_OVERHEAD * len(words)
-        if not chunk.intact or self._first + nbytes != offset:
+        if not chunk.intact or self.begin + nbytes != offset:
             return None
         frames = sum(Head.from_word(int(word)).frames for word in words)
         return words if self.header.frames in (0, frames) else None

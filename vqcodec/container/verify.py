@@ -8,10 +8,12 @@ from typing import BinaryIO
 
 from vqcodec.container.header import Header
 from vqcodec.container.layout import PICTURE_TAGS, Head, Tag
+from vqcodec.container.loss import MAX_REMEMBERED, Losses, Lost
 from vqcodec.container.reader import Reader
+from vqcodec.container.salvage import Salvage
 from vqcodec.errors import FormatError
 
-MAX_PROBLEMS = 100  # a file of noise would otherwise fill the memory with them
+MAX_PROBLEMS = MAX_REMEMBERED
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Report:
 def verify(file: BinaryIO) -> Report:
     """Read all of ``file``: CRCs, indices in range, index, frame count, bytes after the end.
 
-    Raises no :class:`FormatError`: those are the report.
+    Damaged chunks are named with their time; in a pipe, only those before the first that breaks the
+    chain of lengths. Raises no :class:`FormatError`: those are the report.
     """
     problems: list[FormatError] = []
     header, chunks, frames = None, 0, 0
@@ -64,4 +67,24 @@ def verify(file: BinaryIO) -> Report:
             heads += struct.pack("<I", Head(entry.tag, entry.frames, entry.length).word)
     except FormatError as error:
         problems.append(error)
+        if header is not None and reader.source.size is not None:
+            return _search(reader, error)
     return Report(header, chunks, frames, tuple(problems))
+
+
+def _search(reader: Reader, broken: FormatError) -> Report:
+    """The report on a file whose chunks cannot be followed to its end."""
+    chunks, frames, losses = 0, 0, Losses()
+    for piece in Salvage(reader):
+        if isinstance(piece, Lost):
+            losses.add(piece)
+        elif piece.tag in PICTURE_TAGS:
+            try:
+                piece.grids()
+                chunks, frames = chunks + 1, frames + piece.frames
+            except FormatError as error:
+                losses.add(Lost.of(piece, error))
+    # A damaged length leads anywhere; where it led is of no interest if the damage is known.
+    known = [lost for lost in losses.first if lost.nbytes or lost.exact]
+    problems = [broken] if all(lost.cut for lost in known) else [lost.error for lost in known]
+    return Report(reader.header, chunks, frames, tuple(problems))

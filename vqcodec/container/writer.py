@@ -16,6 +16,7 @@ from vqcodec.container.layout import (
     ANCILLARY_TAGS,
     END_CHUNK,
     MAX_PAYLOAD,
+    PICTURE_TAGS,
     Head,
     Tag,
     frame_chunk,
@@ -81,6 +82,19 @@ class Writer:
         if len(payload) > self.header.raw_bytes(frames):
             # A packer chosen by name must not break the bound on the size of a chunk either.
             tag, payload = pack_smallest(("raw",), indices, levels)
+        return self.write_packed(tag, frames, payload)
+
+    def write_packed(self, tag: int, frames: int, payload: bytes) -> int:
+        """Append a picture chunk as another file holds it; what is in it is not looked at.
+
+        Raises:
+            ValueError: ``tag`` is not in 1–15, ``frames`` not in 1 to ``header.max_frames``, or
+                the payload is empty or 2 MiB and more.
+        """
+        if tag not in PICTURE_TAGS[1:]:
+            raise ValueError(f"tag {tag} is not one of pictures")
+        if not 1 <= frames <= self.header.max_frames or not 1 <= len(payload) <= MAX_PAYLOAD:
+            raise ValueError(f"picture chunk of {frames} frames in {len(payload)} bytes")
         self.frames += frames
         self._pictures += 1
         return self._append(Head(tag, frames, len(payload)), payload)

@@ -1,0 +1,80 @@
+"""Makes a sound file of what is left of a damaged one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from vqcodec.container.file import reading
+from vqcodec.container.layout import PICTURE_TAGS
+from vqcodec.container.loss import Losses, Lost
+from vqcodec.container.reader import Chunk
+from vqcodec.container.salvage import Salvage
+from vqcodec.container.writer import Writer
+from vqcodec.errors import ChecksumError, FormatError, UnsupportedError
+from vqcodec.files import writing
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What :func:`repair_file` did.
+
+    Attributes:
+        chunks, frames: picture chunks kept, and their frames.
+        nbytes: size of the new file.
+        losses: what was left out, by the time of the damaged file.
+    """
+
+    chunks: int
+    frames: int
+    nbytes: int
+    losses: Losses
+
+
+def repair_file(
+    source: Path | str | BinaryIO, target: Path | str | BinaryIO, *, force: bool = False
+) -> Repaired:
+    """Copy every undamaged chunk, byte for byte, to a new file with index, frame count and end.
+
+    Frames that are lost are left out, so that what follows them comes earlier than it did. A chunk
+    in a packer that is unknown here is kept. Of a header of a later minor version only the fields
+    of this one are.
+
+    Args:
+        source: a path or a binary stream; a pipe is first copied to a temporary file.
+        target: a path, which appears when all is written, or a binary stream.
+        force: overwrite ``target``.
+
+    Raises:
+        FormatError: the header cannot be read, or no picture chunk is intact.
+        SourceError: the source cannot be opened.
+        OutputError: the target exists or cannot be written.
+    """
+    losses, chunks = Losses(), 0
+    with reading(source, seekable=True) as reader, writing(target, force=force) as file:
+        with Writer(file, replace(reader.header, frames=0)) as writer:
+            for piece in Salvage(reader):
+                lost = piece if isinstance(piece, Lost) else _copy(piece, writer)
+                if lost is not None:
+                    losses.add(lost)
+                elif piece.frames:
+                    chunks += 1
+        if losses.count and not chunks:
+            raise ChecksumError(f"nothing can be saved: {losses.first[0]}")
+        return Repaired(chunks, writer.frames, writer.nbytes, losses)
+
+
+def _copy(chunk: Chunk, writer: Writer) -> Lost | None:
+    """Write the chunk, or tell what is wrong with it although its CRC matches."""
+    if chunk.tag not in PICTURE_TAGS:
+        writer.write_chunk(chunk.tag, chunk.payload)
+        return None
+    try:
+        chunk.grids()
+    except UnsupportedError:
+        pass
+    except FormatError as error:
+        return Lost.of(chunk, error)
+    writer.write_packed(chunk.tag, chunk.frames, chunk.payload)
+    return None
