@@ -52,6 +52,11 @@ def method_lines(bench: Bench) -> list[str]:
         "Machine: " + ", ".join(f"{k} {v}" for k, v in bench.machine.items()) + ".",
         "Versions: " + ", ".join(f"{k} {v}" for k, v in bench.versions.items()) + ".",
     ]
+    if tables.measured(bench, ours=True):
+        lines.append(
+            "Ours: the ladder is the coded size; a clip is scaled to it (antialiased bicubic), and "
+            "what is decoded back to 64x64. At size 64 nothing is scaled."
+        )
     lines += [f"{c.name} is {c.title}: `{c.identity}`." for c in tables.measured(bench)]
     lines += [f"{c.name} left out: {c.missing}." for c in bench.codecs if c.missing]
     return lines + bench.notes
@@ -74,7 +79,8 @@ def _speed_section(bench: Bench) -> str:
 
 
 def _section(bench: Bench) -> str:
-    parts = [f"## {bench.dataset}, {bench.mode}\n"]
+    ours = ", ".join(codec.title for codec in tables.measured(bench, ours=True))
+    parts = [f"## {bench.dataset}, {bench.mode}: {ours or 'peers alone'}\n"]
     if verdicts := tables.verdicts(bench, "stream") + tables.verdicts(bench, "file"):
         parts.append("\n".join(f"- {line}" for line in verdicts) + "\n")
     shown = [tables.same_clip_table(bench)] if bench.dataset == "authors" else []
