@@ -27,7 +27,7 @@ speed: $(READY)
 # How weights/base.safetensors was made (docs/training-log.md); resumes if it is stopped.
 train: $(READY)
 	$(BIN)/vqcodec train --data $(DATA)/train --out runs/base --cache cache/footage \
-	  --batch 4 --minutes 120 --lr 1e-3 --warmup 100 --clip-grad 1 --reconstruction log-mse \
+	  --batch 4 --minutes 97 --lr 1e-3 --warmup 100 --clip-grad 1 --reconstruction log-mse \
 	  --commitment 0.25 --perceptual none --short-clips 0.2 --delay 150
 
 # Rate, distortion and speed beside the peers; writes docs/results.md. Results are cached.
