@@ -1,0 +1,262 @@
+"""Grids of indices to bytes and back, by a range coder that follows the prior.
+
+One stream holds all levels, coarsest first. It is the number, written as bytes from the most
+significant on, that lies in the interval the symbols leave; bytes after its end count as zeros.
+Any beginning of a stream therefore decodes as far as it determines the symbols, and where that is
+for a whole level is its prefix length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias, cast
+
+import constriction
+import numpy as np
+import numpy.typing as npt
+
+from vqcodec.entropy.config import LevelPrior
+from vqcodec.entropy.context import RUN, Canvas, Grid, Rows, Run, Shape
+from vqcodec.entropy.prior import Prior, known
+from vqcodec.errors import FormatError
+
+Weights: TypeAlias = npt.NDArray[np.float64]  # (P, digits): frequencies minus 1
+Digits: TypeAlias = npt.NDArray[np.int32]  # (P,)
+Encoded: TypeAlias = tuple[bytes, tuple[int, ...]]
+
+_WORD = 4  # bytes
+_STATE = 8
+_MODULUS = 1 << 8 * _STATE
+
+# Rows of weights sum to 2^24 minus their length. The library adds 1 to each and multiplies by
+# (2^24 - length) / sum = 1, so that the frequencies are ours, whatever it does in floating point.
+_DIGITS = constriction.stream.model.Categorical(perfect=False)
+
+
+def encode(prior: Prior, grids: Sequence[Grid], previous: Sequence[Grid] | None = None) -> Encoded:
+    """Code the grids of a chunk.
+
+    Args:
+        prior: predicts the symbols.
+        grids: int16, for the first levels of the prior, values below their entries.
+        previous: grids of the chunk before, if the prior may look at them.
+
+    Returns:
+        The stream, at least one byte, and for each level but the last its prefix length: the
+        bytes after which it and all before it can be decoded; 1 or more, never decreasing.
+
+    Raises:
+        ValueError: grids that do not fit the prior.
+    """
+    return encode_many(prior, [grids], [previous])[0]
+
+
+def decode(
+    prior: Prior,
+    data: bytes,
+    shapes: Sequence[Shape],
+    previous: Sequence[Grid] | None = None,
+    levels: int | None = None,
+) -> list[Grid]:
+    """Inverse of :func:`encode`.
+
+    Args:
+        prior: the one it was encoded with.
+        data: a stream, or the beginning of one.
+        shapes: of the grids of all levels in ``data``.
+        previous: as for the encoder.
+        levels: decode only that many. ``data`` then may be cut at any length from their
+            prefix length on; otherwise it must end where the last level's symbols do.
+
+    Raises:
+        FormatError: ``data`` does not hold exactly these grids.
+        ValueError: shapes or previous grids that do not fit the prior.
+    """
+    grids = decode_many(prior, [data], [shapes], [previous], levels)[0]
+    if isinstance(grids, FormatError):
+        raise grids
+    return grids
+
+
+def encode_many(
+    prior: Prior,
+    chunks: Sequence[Sequence[Grid]],
+    previous: Sequence[Sequence[Grid] | None],
+) -> list[Encoded]:
+    """Like :func:`encode` for chunks that do not wait for each other; faster than one by one."""
+    encoded: dict[int, Encoded] = {}
+    shapes = [[cast(Shape, grid.shape) for grid in grids] for grids in chunks]
+    for batch in _batches(shapes):
+        canvas = known(prior.config, [chunks[i] for i in batch], [previous[i] for i in batch])
+        writers = [_Writer() for _ in batch]
+        for number, level in enumerate(prior.levels[: len(shapes[batch[0]])]):
+            for run in canvas.runs(number):
+                symbols = canvas.grid(number)[canvas.where(run)].reshape(len(batch), -1)
+                high, low = divmod(symbols, level.low)
+                network, hidden = prior.networks[number], prior.hidden(canvas, run)
+                _put(writers, network.high(hidden), high)
+                _put(writers, network.low(hidden, high.ravel()), low)
+            for writer in writers:
+                writer.end_level()
+        encoded |= {i: writer.finish() for i, writer in zip(batch, writers, strict=True)}
+    return [encoded[i] for i in range(len(chunks))]
+
+
+def decode_many(
+    prior: Prior,
+    data: Sequence[bytes],
+    shapes: Sequence[Sequence[Shape]],
+    previous: Sequence[Sequence[Grid] | None],
+    levels: int | None = None,
+    ends: Sequence[Sequence[int]] | None = None,
+) -> list[list[Grid] | FormatError]:
+    """Like :func:`decode` for chunks that do not wait for each other; faster than one by one.
+
+    Args:
+        prior, data, shapes, previous, levels: as for :func:`decode`, of each chunk.
+        ends: prefix lengths of each chunk, which then must be right.
+
+    Returns:
+        For each chunk its grids, or why there are none.
+
+    Raises:
+        ValueError: shapes or previous grids that do not fit the prior.
+    """
+    decoded: dict[int, list[Grid] | FormatError] = {}
+    for batch in _batches(shapes):
+        wanted = list(shapes[batch[0]])[:levels]
+        canvas = Canvas(prior.config, wanted, [previous[i] for i in batch])
+        readers = [_Reader(data[i]) for i in batch]
+        for number, level in enumerate(prior.levels[: len(wanted)]):
+            for run in canvas.runs(number):
+                network, hidden = prior.networks[number], prior.hidden(canvas, run)
+                high = _get(readers, network.high(hidden))
+                low = _get(readers, network.low(hidden, high.ravel()))
+                _store(canvas, run, high * level.low + low, level, readers)
+            if ends is not None and number + 1 < len(shapes[batch[0]]):
+                for i, reader in zip(batch, readers, strict=True):
+                    reader.expect_end(ends[i][number])
+        whole = len(wanted) == len(shapes[batch[0]])
+        for column, (i, reader) in enumerate(zip(batch, readers, strict=True)):
+            grids = [canvas.grid(number)[column].astype(np.int16) for number in range(len(wanted))]
+            decoded[i] = reader.error(whole) or grids
+    return [decoded[i] for i in range(len(data))]
+
+
+def _batches(shapes: Sequence[Sequence[Shape]]) -> Iterable[list[int]]:
+    """Numbers of chunks of equal shapes, so many that a run of them all stays bounded."""
+    groups: dict[tuple[Shape, ...], list[int]] = {}
+    for number, shape in enumerate(shapes):
+        groups.setdefault(tuple(shape), []).append(number)
+    for shape, numbers in groups.items():
+        size = max(1, RUN // max((y * x + 1) // 2 for _, y, x in shape))
+        yield from (numbers[start : start + size] for start in range(0, len(numbers), size))
+
+
+def _put(writers: Sequence[_Writer], weights: Weights, digits: Rows) -> None:
+    if weights.shape[1] > 1:  # else there is nothing to say
+        for writer, own, parts in zip(writers, digits, _parts(weights, writers), strict=True):
+            writer.put(own, parts)
+
+
+def _get(readers: Sequence[_Reader], weights: Weights) -> Rows:
+    if weights.shape[1] == 1:
+        return np.zeros((len(readers), len(weights) // len(readers)), np.intp)
+    parts = zip(readers, _parts(weights, readers), strict=True)
+    return np.array([reader.get(part) for reader, part in parts], np.intp)
+
+
+def _parts(weights: Weights, coders: Sequence[object]) -> Weights:
+    return weights.reshape(len(coders), -1, weights.shape[1])
+
+
+def _store(
+    canvas: Canvas, run: Run, symbols: Rows, level: LevelPrior, readers: Sequence[_Reader]
+) -> None:
+    if symbols.max() >= level.entries:
+        for reader, own in zip(readers, symbols, strict=True):
+            if own.max() >= level.entries:
+                reader.fail(f"index out of range in level {run.level}")
+        symbols = np.minimum(symbols, level.entries - 1)
+    canvas.grid(run.level)[canvas.where(run)] = symbols[:, None]  # a single step in time
+
+
+class _Writer:
+    """The stream of one chunk, as it grows."""
+
+    def __init__(self) -> None:
+        self._coder = constriction.stream.queue.RangeEncoder()
+        self._ends: list[tuple[int, tuple[int, int]]] = []
+
+    def put(self, digits: Rows, weights: Weights) -> None:
+        self._coder.encode(digits.astype(np.int32), _DIGITS, weights)
+
+    def end_level(self) -> None:
+        self._ends.append(self._coder.pos())
+
+    def finish(self) -> Encoded:
+        words, (lower, width) = self._ends[-1]
+        size = _WORD * words + _STATE
+        written = self._coder.get_compressed().astype(">u4").tobytes().ljust(size, b"\0")
+        # Of the numbers in the final interval any will do, so cut the greatest as far as it goes.
+        top = int.from_bytes(written, "big")
+        top += (lower + width - 1 - top) % _MODULUS
+        stream = top.to_bytes(size, "big")
+        ends = [_length(stream, *end) for end in self._ends]
+        return stream[: ends[-1]], tuple(ends[:-1])
+
+
+class _Reader:
+    """The stream of one chunk, read and written again: only so its end can be checked."""
+
+    def __init__(self, data: bytes) -> None:
+        padded = data + bytes(-len(data) % _WORD)
+        words = np.frombuffer(padded, ">u4").astype(np.uint32)
+        self._coder = constriction.stream.queue.RangeDecoder(words)
+        self._again = constriction.stream.queue.RangeEncoder()
+        self._data = data
+        self._error: FormatError | None = None
+
+    def get(self, weights: Weights) -> Digits:
+        if self._error is None:
+            try:
+                digits: Digits = self._coder.decode(_DIGITS, weights)
+            except AssertionError:  # how the library says that no symbol has these bytes
+                self.fail("the range coder's stream is invalid")
+            else:
+                self._again.encode(digits, _DIGITS, weights)
+                return digits
+        return np.zeros(len(weights), np.int32)
+
+    def expect_end(self, end: int) -> None:
+        """A level ends here, and claims to do so after that many bytes."""
+        if self._error is None and _length(self._data, *self._again.pos()) != end:
+            self.fail(f"a level does not end after {end} bytes of range coding")
+
+    def fail(self, reason: str) -> None:
+        self._error = self._error or FormatError(reason)
+
+    def error(self, whole: bool) -> FormatError | None:
+        """What is wrong with the stream, if anything; ``whole`` if it should end here."""
+        if self._error is None:
+            needed = _length(self._data, *self._again.pos())
+            if len(self._data) < needed or (whole and len(self._data) != needed):
+                self.fail(f"{len(self._data)} bytes of range coding where {needed} are due")
+        return self._error
+
+
+def _length(stream: bytes, words: int, state: tuple[int, int]) -> int:
+    """The least bytes of a stream, one or more, that are in an interval once zeros follow.
+
+    Args:
+        stream: a number in the interval; zeros follow.
+        words, state: the interval as the coder has it: how many words are behind its last two,
+            and the last two of its lower end. The words behind are the stream's, but for a carry.
+    """
+    size = _WORD * words + _STATE
+    value = int.from_bytes(stream[:size].ljust(size, b"\0"), "big")
+    bottom = value - (value - state[0]) % _MODULUS
+    if bottom == 0:
+        return 1
+    # Bytes may turn to zero below the highest bit in which the value differs from what is below.
+    return size - ((value ^ bottom - 1).bit_length() - 1) // 8

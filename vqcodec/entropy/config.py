@@ -1,0 +1,186 @@
+"""The prior's architecture as data: everything that decides the shapes of its tensors.
+
+Stored as JSON in the checkpoint, like the network's own configuration. Every limit here serves
+one promise: a prior that is accepted computes exactly the same integers on every machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from vqcodec.errors import CheckpointError
+
+MAX_LEVELS = 8
+MAX_HIDDEN = 256
+MAX_INPUTS = 768  # 768 · 127² plus biases stays below 2^24, so float32 sums are exact
+MAX_REACH_T = 16  # of a neighbour, in steps of its level
+MAX_REACH = 64
+MAX_PHASES = 1 << 9
+
+
+class Neighbour(NamedTuple):
+    """Where a symbol at (t, y, x) looks: a level, and an offset in that level's own grid.
+
+    In a coarser level the offset counts from the cell that covers the symbol.
+    """
+
+    level: int
+    dt: int
+    dy: int
+    dx: int
+
+
+@dataclass(frozen=True)
+class LevelPrior:
+    """How the indices of one level are predicted.
+
+    Attributes:
+        stride_t: frames per grid step, a power of two in 1..64.
+        stride: pixels per grid step, a power of two in 1..128.
+        entries: codebook entries, 2..32768.
+        hidden: channels H of the hidden layers, 1..256.
+        embedding: channels e of an embedded neighbour; neighbours × e is at most 768.
+        neighbours: the context; at least one. In the level itself only what is decoded before:
+            dt < 0, or dt = 0 with odd |dy| + |dx| (known in the second pass only).
+        shifts: right shifts (s1, s2, s3) before the three activations, each 1..16.
+        shift: right shift of the logits, 0..16, after which 64 are one bit.
+    """
+
+    stride_t: int
+    stride: int
+    entries: int
+    hidden: int
+    embedding: int
+    neighbours: tuple[Neighbour, ...]
+    shifts: tuple[int, int, int]
+    shift: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "neighbours", tuple(Neighbour(*n) for n in self.neighbours))
+        object.__setattr__(self, "shifts", tuple(self.shifts))
+        numbers = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("neighbours", "shifts")
+        }
+        offsets = [number for neighbour in self.neighbours for number in neighbour]
+        if any(type(n) is not int for n in (*numbers.values(), *offsets, *self.shifts)):
+            raise ValueError("only integers make a prior")
+        for name, top in (("stride_t", 64), ("stride", 128)):
+            value = numbers[name]
+            if not (1 <= value <= top and value & (value - 1) == 0):
+                raise ValueError(f"{name} must be a power of two between 1 and {top}, not {value}")
+        for name, least, top in (
+            ("entries", 2, 32768),
+            ("hidden", 1, MAX_HIDDEN),
+            ("embedding", 1, MAX_INPUTS),
+            ("shift", 0, 16),
+        ):
+            if not least <= numbers[name] <= top:
+                raise ValueError(f"{name} must lie in {least}..{top}, not {numbers[name]}")
+        if len(self.shifts) != 3 or not all(1 <= shift <= 16 for shift in self.shifts):
+            raise ValueError(f"shifts must be three numbers in 1..16, not {self.shifts}")
+        if not 1 <= len(self.neighbours) * self.embedding <= MAX_INPUTS:
+            raise ValueError(f"neighbours x embedding must lie in 1..{MAX_INPUTS}")
+        for _, dt, dy, dx in self.neighbours:
+            if abs(dt) > MAX_REACH_T or max(abs(dy), abs(dx)) > MAX_REACH:
+                raise ValueError(f"a neighbour at {(dt, dy, dx)} is out of reach")
+
+    @property
+    def low(self) -> int:
+        """Values of an index's low digit, a power of two: index = high digit · low + low digit."""
+        return int(1 << (self.entries - 1).bit_length() // 2)
+
+    @property
+    def high(self) -> int:
+        """Values of an index's high digit, the first to be coded."""
+        return -(-self.entries // self.low)
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """Levels that the neighbours lie in, ascending."""
+        return tuple(sorted({neighbour.level for neighbour in self.neighbours}))
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """A prior for a hierarchy of levels, coarsest first.
+
+    Attributes:
+        levels: 1 to 8; strides may only shrink from one to the next.
+    """
+
+    levels: tuple[LevelPrior, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", tuple(self.levels))
+        if not 1 <= len(self.levels) <= MAX_LEVELS:
+            raise ValueError(f"a prior has 1 to {MAX_LEVELS} levels, not {len(self.levels)}")
+        for coarse, fine in zip(self.levels, self.levels[1:], strict=False):
+            if coarse.stride < fine.stride or coarse.stride_t < fine.stride_t:
+                raise ValueError("levels must be ordered from coarse to fine")
+        for number, level in enumerate(self.levels):
+            for source, dt, dy, dx in level.neighbours:
+                if not 0 <= source <= number:
+                    raise ValueError(f"level {number} cannot look into level {source}")
+                known = dt < 0 or (dt == 0 and (dy + dx) % 2 == 1)
+                if source == number and not known:
+                    raise ValueError(f"level {number} has no code at {(dt, dy, dx)} yet")
+            across_t, across = self.phases(number)
+            if across_t * across * across > MAX_PHASES:
+                raise ValueError(
+                    f"more than {MAX_PHASES} cells of level {number} in one of level 0"
+                )
+
+    def phases(self, level: int) -> tuple[int, int]:
+        """Cells of ``level`` in a cell of the coarsest level: in time, and in height and width."""
+        coarse, fine = self.levels[0], self.levels[level]
+        return coarse.stride_t // fine.stride_t, coarse.stride // fine.stride
+
+    def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Dtype name and shape of every tensor of the prior, by name.
+
+        int8 values lie in -127..127, int32 values in -2^21..2^21.
+        """
+        tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
+        for number, level in enumerate(self.levels):
+            hidden, high, low = level.hidden, level.high, level.low
+            across_t, across = self.phases(number)
+            for source in level.sources:
+                shape = (self.levels[source].entries + 1, level.embedding)
+                tensors[f"{number}.embedding.{source}"] = "int8", shape
+            tensors |= {
+                f"{number}.w1": ("int8", (len(level.neighbours) * level.embedding, hidden)),
+                f"{number}.phase": ("int32", (across_t, across, across, hidden)),
+                f"{number}.parity": ("int32", (2, hidden)),
+                f"{number}.w2": ("int8", (hidden, hidden)),
+                f"{number}.b2": ("int32", (hidden,)),
+                f"{number}.w_high": ("int8", (hidden, high)),
+                f"{number}.b_high": ("int32", (high,)),
+                f"{number}.w3": ("int8", (hidden, hidden)),
+                f"{number}.b3": ("int32", (high, hidden)),
+                f"{number}.w_low": ("int8", (high, hidden, low)),
+                f"{number}.b_low": ("int32", (high, low)),
+            }
+        return tensors
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces; equal configurations give equal text."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> PriorConfig:
+        """Inverse of :meth:`to_json`.
+
+        Raises:
+            CheckpointError: not JSON, unknown or missing fields, values out of range.
+        """
+        try:
+            data: dict[str, Any] = json.loads(text)
+            levels = tuple(LevelPrior(**level) for level in data.pop("levels"))
+            return cls(levels=levels, **data)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise CheckpointError(f"not a configuration of a prior: {error}") from error

@@ -1,0 +1,197 @@
+"""The prior: how likely each index is, given those around it that are known already."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import prod
+from typing import TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from vqcodec.entropy.config import LevelPrior, PriorConfig
+from vqcodec.entropy.context import RUN, Canvas, Grid, Rows, Run, Shape, Where
+from vqcodec.entropy.integer import (
+    BIAS_LIMIT,
+    PRECISION,
+    WEIGHT_LIMIT,
+    Array,
+    Fast,
+    Network,
+    scramble,
+)
+from vqcodec.errors import CheckpointError
+
+Bits: TypeAlias = npt.NDArray[np.float32]
+MakeNetwork: TypeAlias = Callable[[LevelPrior, Mapping[str, Array]], Network]
+
+
+class Prior:
+    """A checked prior, ready to predict.
+
+    Attributes:
+        config: its architecture.
+        networks: one for each level.
+    """
+
+    def __init__(self, config: PriorConfig, networks: Sequence[Network]) -> None:
+        self.config = config
+        self.networks = tuple(networks)
+
+    @classmethod
+    def from_tensors(
+        cls,
+        config: PriorConfig,
+        tensors: Mapping[str, Array],
+        network: MakeNetwork = Fast,
+    ) -> Prior:
+        """A prior from its stored tensors (:meth:`PriorConfig.shapes`).
+
+        Args:
+            config: the architecture.
+            tensors: int8 values in -127..127, int32 values in -2^21..2^21.
+            network: how to compute; :class:`~vqcodec.entropy.integer.Reference` gives the same.
+
+        Raises:
+            CheckpointError: tensors are missing, unknown, of another dtype or shape, or out of
+                range.
+        """
+        due = config.shapes()
+        for name in sorted(due.keys() ^ tensors.keys()):
+            raise CheckpointError(f"tensors do not fit the prior: {name}")
+        for name, (dtype, shape) in due.items():
+            tensor = tensors[name]
+            if tensor.dtype != np.dtype(dtype) or tensor.shape != shape:
+                raise CheckpointError(
+                    f"{name} of the prior is {tensor.dtype} {tensor.shape}, not {dtype} {shape}"
+                )
+            limit = WEIGHT_LIMIT if dtype == "int8" else BIAS_LIMIT
+            if tensor.min() < -limit or tensor.max() > limit:
+                raise CheckpointError(f"{name} of the prior is not within ±{limit}")
+        return cls(
+            config,
+            [
+                network(level, {name: tensors[f"{number}.{name}"] for name in _names(due, number)})
+                for number, level in enumerate(config.levels)
+            ],
+        )
+
+    @property
+    def levels(self) -> tuple[LevelPrior, ...]:
+        """The levels it can predict, coarsest first."""
+        return self.config.levels
+
+    def hidden(self, canvas: Canvas, run: Run) -> Array:
+        """State (N, H) of a run's symbols, from which the network predicts their digits."""
+        return self.networks[run.level].hidden(*canvas.context(run))
+
+    def cost(self, grids: Sequence[Grid], previous: Sequence[Grid] | None = None) -> list[Bits]:
+        """Bits that each symbol costs, given what is known when it is coded.
+
+        Args:
+            grids: of one chunk, for the first levels.
+            previous: grids of the chunk before, if the prior may look at them.
+
+        Returns:
+            For each grid its costs, float32, of the same shape.
+        """
+        costs = [np.zeros((1, *grid.shape), np.float32) for grid in grids]
+        canvas = known(self.config, [grids], [previous])
+        for number, (level, bits) in enumerate(zip(self.levels, costs, strict=False)):
+            steps = max(1, 2 * RUN // prod(grids[number].shape[1:]))
+            for run in canvas.runs(number, steps):
+                where = canvas.where(run)
+                symbols = canvas.grid(number)[where]
+                frequencies = (
+                    digits[np.arange(symbols.size), chosen.ravel()] + 1
+                    for digits, chosen in self._digits(canvas, run, *divmod(symbols, level.low))
+                )
+                spent = sum(PRECISION - np.log2(frequency) for frequency in frequencies)
+                bits[where] = np.reshape(spent, symbols.shape)
+        return [bits[0] for bits in costs]
+
+    def tables(
+        self,
+        level: int,
+        chunks: Sequence[Sequence[Grid]],
+        previous: Sequence[Sequence[Grid] | None],
+    ) -> Iterator[tuple[Where, Bits]]:
+        """About what every entry would cost at every place, the codes around it being as they are.
+
+        For an encoder that looks for cheaper codes; :meth:`cost` is what a code really costs.
+
+        Args:
+            level: which one.
+            chunks: of the same shapes; for each its grids of the first levels, up to ``level``.
+            previous: for each chunk the grids of the chunk before, or None.
+
+        Yields:
+            Part by part, each place once: its index in an array (B, T', H', W'), and the bits
+            (B, times, positions, entries), float32.
+        """
+        canvas = known(self.config, chunks, previous)
+        network = self.networks[level]
+        steps = max(1, 2 * RUN // (len(chunks) * prod(canvas.grid(level).shape[2:])))
+        for run in canvas.runs(level, steps):
+            bits = network.bits(self.hidden(canvas, run))
+            yield (
+                canvas.where(run),
+                bits.reshape(len(chunks), len(run.times), -1, bits.shape[1]),
+            )
+
+    def digest(self) -> bytes:
+        """32 bytes: SHA-256 of the frequencies of fixed symbols in fixed contexts.
+
+        Equal on every machine that can decode what another encoded with this prior.
+        """
+        grids, previous = _fixed_grids(self.config, 0), _fixed_grids(self.config, 1)
+        canvas, digest = known(self.config, [grids], [previous]), hashlib.sha256()
+        for number, level in enumerate(self.levels):
+            for run in canvas.runs(number):
+                symbols = canvas.grid(number)[canvas.where(run)]
+                for digits, _ in self._digits(canvas, run, *divmod(symbols, level.low)):
+                    digest.update((digits + 1).astype("<u4").tobytes())
+        return digest.digest()
+
+    def _digits(
+        self, canvas: Canvas, run: Run, high: Rows, low: Rows
+    ) -> Iterator[tuple[Array, Rows]]:
+        """Frequencies minus 1 and values of the high digits, then of the low ones."""
+        network, hidden = self.networks[run.level], self.hidden(canvas, run)
+        yield network.high(hidden), high
+        yield network.low(hidden, high.ravel()), low
+
+
+def known(
+    config: PriorConfig,
+    chunks: Sequence[Sequence[Grid]],
+    previous: Sequence[Sequence[Grid] | None],
+) -> Canvas:
+    """A canvas of chunks of the same shapes whose codes are all known.
+
+    Raises:
+        ValueError: grids that do not fit each other, or codes that are not below the entries.
+    """
+    canvas = Canvas(config, [cast(Shape, grid.shape) for grid in chunks[0]], previous)
+    for number, (level, *grids) in enumerate(zip(config.levels, *chunks, strict=False)):
+        canvas.grid(number)[:] = grids
+        if canvas.grid(number).min() < 0 or canvas.grid(number).max() >= level.entries:
+            raise ValueError(f"index out of range in level {number}")
+    return canvas
+
+
+def _names(due: Mapping[str, object], level: int) -> Iterator[str]:
+    prefix = f"{level}."
+    return (name[len(prefix) :] for name in due if name.startswith(prefix))
+
+
+def _fixed_grids(config: PriorConfig, seed: int) -> list[Grid]:
+    """Pseudo-random grids of 2 × 3 × 3 coarsest cells."""
+    grids = []
+    for number, level in enumerate(config.levels):
+        across_t, across = config.phases(number)
+        shape = 2 * across_t, 3 * across, 3 * across
+        values = scramble(prod(shape), seed * len(config.levels) + number)
+        grids.append((values % np.uint64(level.entries)).astype(np.int16).reshape(shape))
+    return grids
