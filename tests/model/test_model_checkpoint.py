@@ -56,7 +56,9 @@ def test_export_is_a_copy_in_half_precision():
     checkpoint = export(network, {})
     assert checkpoint.tensors["quantizers.0.codebook"].dtype == torch.float32
     assert checkpoint.tensors["synthesis.stages.0.join.weight"].dtype == torch.float16
-    assert not any(name.endswith((".usage", ".total", ".age")) for name in checkpoint.tensors)
+    assert not any(
+        name.endswith((".usage", ".total", ".age", ".error")) for name in checkpoint.tensors
+    )
     before = checkpoint.model_id
     for tensor in network.state_dict().values():
         tensor.add_(1)
@@ -98,7 +100,8 @@ def test_identity_ignores_what_only_encodes(checkpoint):
         dataclasses.replace(level, encoder_blocks=7, fusion_blocks=5)
         for level in checkpoint.config.levels
     )
-    other = dataclasses.replace(checkpoint, config=ModelConfig(levels), card={"new": 1})
+    config = dataclasses.replace(checkpoint.config, levels=levels)
+    other = dataclasses.replace(checkpoint, config=config, card={"new": 1})
     assert other.model_id == checkpoint.model_id
 
 
@@ -122,8 +125,22 @@ def test_identity_follows_every_tensor_that_decodes(checkpoint):
 def test_identity_follows_the_decoders_configuration(checkpoint, field):
     first, *rest = checkpoint.config.levels
     first = dataclasses.replace(first, **{field: getattr(first, field) * 2})
-    other = dataclasses.replace(checkpoint, config=ModelConfig((first, *rest)))
+    config = dataclasses.replace(checkpoint.config, levels=(first, *rest))
+    other = dataclasses.replace(checkpoint, config=config)
     assert other.model_id != checkpoint.model_id
+
+
+@pytest.mark.parametrize("field", ["stages", "entries", "dim", "decoder_blocks"])
+def test_identity_follows_what_refines_and_the_tail(checkpoint, field):
+    config = checkpoint.config
+    more = {field: getattr(config.refinement, field) * 2}
+    for changed_config in (
+        dataclasses.replace(config, refinement=dataclasses.replace(config.refinement, **more)),
+        dataclasses.replace(config, refinement=None),
+        dataclasses.replace(config, tail_blocks=config.tail_blocks + 1),
+    ):
+        other = dataclasses.replace(checkpoint, config=changed_config)
+        assert other.model_id != checkpoint.model_id
 
 
 def test_identity_never_changes():
@@ -137,7 +154,7 @@ def test_identity_never_changes():
     }
     assert (
         Checkpoint(config, tensors, {}).model_id.hex()
-        == "61b89c9ff0fb9caf4d4d28f1bd9967babc2fb0f4570cf3b835bd4320a50bd9cf"
+        == "1087f7b20bd9b03ed44eb3e867e3db70e1f1062d261703e29d68dcdd2a363178"
     )
 
 
@@ -299,7 +316,7 @@ def hostile_metadata(checkpoint, path, tensors=None, **changes):
         ({"card": "[" * 100000}, "recursion"),
         ({"card": "1" * 5000}, "digits"),
         ({"config": "{}"}, "not a model configuration"),
-        ({"config": '{"levels": []}'}, "1 to 8 levels"),
+        ({"config": '{"levels": []}'}, "at least one level"),
         ({"config": "[" * 100000}, "recursion"),
         ({"config": PRESETS["single-level"].to_json()}, "model_id does not match"),
     ],

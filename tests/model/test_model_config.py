@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqcodec.errors import CheckpointError
-from vqcodec.model.config import PRESETS, LevelConfig, ModelConfig
+from vqcodec.model.config import MAX_GRIDS, PRESETS, LevelConfig, ModelConfig, RefinementConfig
 
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 JSON = st.recursive(
@@ -36,17 +37,40 @@ def test_json_is_canonical():
 
 def test_rates_of_the_papers_grids():
     # 256 top and 2048 bottom indices of 10 bits over 32 × 64 × 64 pixels.
-    assert PRESETS["base"].bits_per_pixel() == pytest.approx(2304 * 10 / 131072)
-    assert PRESETS["base-512"].bits_per_pixel() == pytest.approx(2304 * 9 / 131072)
+    assert PRESETS["paper"].bits_per_pixel() == pytest.approx(2304 * 10 / 131072)
+    assert PRESETS["paper-512"].bits_per_pixel() == pytest.approx(2304 * 9 / 131072)
     assert PRESETS["single-level"].bits_per_pixel() == pytest.approx(2048 * 10 / 131072)
 
 
-def test_baselines_differ_from_base_only_in_what_they_are_for():
-    base, fewer, single = (PRESETS[name] for name in ("base", "base-512", "single-level"))
+def test_baselines_differ_from_paper_only_in_what_they_are_for():
+    paper, fewer, single = (PRESETS[name] for name in ("paper", "paper-512", "single-level"))
     assert [level.entries for level in fewer.levels] == [512, 512]
-    assert [level.width for level in fewer.levels] == [level.width for level in base.levels]
+    same = tuple(dataclasses.replace(level, entries=1024) for level in fewer.levels)
+    assert dataclasses.replace(fewer, levels=same) == paper
     assert len(single.levels) == 1
     assert (single.stride_t, single.stride) == (4, 4)
+    assert single.tail_blocks == paper.tail_blocks
+
+
+def test_base_is_the_papers_network_and_what_refines_it():
+    base, paper = PRESETS["base"], PRESETS["paper"]
+    assert dataclasses.replace(base, refinement=None) == paper
+    assert base.grids[:2] == paper.grids == ((8, 8, 1024), (4, 4, 1024))
+    assert base.grids[2:] == ((4, 4, 256),) * 6
+    # Every stage adds 2048 indices of 8 bits.
+    for grids in range(2, 9):
+        expected = paper.bits_per_pixel() + (grids - 2) * 2048 * 8 / 131072
+        assert base.bits_per_pixel(grids) == pytest.approx(expected)
+    assert base.bits_per_pixel() == base.bits_per_pixel(8)
+    assert base.bits_per_pixel(1) == pytest.approx(256 * 10 / 131072)
+
+
+def test_a_configuration_without_refinement_says_so_or_nothing():
+    level = {"stride_t": 4, "stride": 4}
+    for more in ({}, {"refinement": None}):
+        config = ModelConfig.from_json(json.dumps({"levels": [level], **more}))
+        assert config == ModelConfig((LevelConfig(4, 4),))
+        assert len(config.grids) == 1
 
 
 @pytest.mark.parametrize(
@@ -75,9 +99,47 @@ def test_levels_out_of_range_are_refused(change):
         ModelConfig.from_json(text)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"refinement": {}},
+        {"refinement": []},
+        {"refinement": 2},
+        {"refinement": {"stages": 0}},
+        {"refinement": {"stages": MAX_GRIDS}},  # and a level
+        {"refinement": {"stages": 10**9}},
+        {"refinement": {"stages": 2.0}},
+        {"refinement": {"stages": True}},
+        {"refinement": {"stages": 2, "entries": 1}},
+        {"refinement": {"stages": 2, "entries": 1 << 20}},
+        {"refinement": {"stages": 2, "dim": 0}},
+        {"refinement": {"stages": 2, "encoder_blocks": -1}},
+        {"refinement": {"stages": 2, "decoder_blocks": 65}},
+        {"refinement": {"stages": 2, "colour": 1}},
+        {"levels": [], "refinement": {"stages": 2}},
+        {"tail_blocks": -1},
+        {"tail_blocks": 65},
+        {"tail_blocks": 1.0},
+        {"tail_blocks": None},
+    ],
+)
+def test_what_follows_the_levels_is_checked(change):
+    text = json.dumps({"levels": [{"stride_t": 8, "stride": 8}], **change})
+    with pytest.raises(CheckpointError, match="not a model configuration"):
+        ModelConfig.from_json(text)
+
+
+def test_there_are_at_most_as_many_grids_as_a_header_holds():
+    levels = (LevelConfig(8, 8), LevelConfig(4, 4))
+    most = ModelConfig(levels, RefinementConfig(stages=MAX_GRIDS - 2))
+    assert len(most.grids) == MAX_GRIDS
+    with pytest.raises(ValueError, match="at most 8 grids, not 9"):
+        ModelConfig(levels, RefinementConfig(stages=MAX_GRIDS - 1))
+
+
 @pytest.mark.parametrize("strides", [[], [(4, 4), (8, 8)], [(8, 4), (4, 8)], [(8, 8)] * 9])
 def test_levels_must_go_from_coarse_to_fine(strides):
-    with pytest.raises(ValueError, match="levels"):
+    with pytest.raises(ValueError, match=r"level|grids"):
         ModelConfig(tuple(LevelConfig(stride_t=t, stride=s) for t, s in strides))
 
 

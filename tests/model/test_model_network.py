@@ -18,6 +18,9 @@ def lively(**options):
     for module_name, parameter in network.named_parameters():
         if ".time." in module_name:
             torch.nn.init.normal_(parameter, std=0.1)
+    torch.nn.init.normal_(network.synthesis.quality.weight, std=0.1)
+    for stage in network.refiner.stages:
+        stage.codebook.mul_(0.1)  # within reach of what there is to refine
     return network
 
 
@@ -36,7 +39,7 @@ def shapes(name, clip_shape):
 
 def test_grids_of_the_papers_clip():
     grids, clip = shapes("base", (32, 64, 64))
-    assert grids == [(2, 4, 8, 8), (2, 8, 16, 16)]
+    assert grids == [(2, 4, 8, 8)] + 7 * [(2, 8, 16, 16)]
     assert clip == (2, 3, 32, 64, 64)
 
 
@@ -48,11 +51,11 @@ def test_grids_of_the_single_level_baseline():
 
 def test_any_multiple_of_8_runs(tiny):
     grids = tiny.encode(torch.rand(1, 3, 40, 96, 80))
-    assert [tuple(grid.shape) for grid in grids] == [(1, 5, 12, 10), (1, 10, 24, 20)]
+    assert [tuple(grid.shape) for grid in grids] == [(1, 5, 12, 10)] + 3 * [(1, 10, 24, 20)]
     assert tiny.decode(grids).shape == (1, 3, 40, 96, 80)
 
 
-@pytest.mark.parametrize("name", ["base", "base-512", "single-level"])
+@pytest.mark.parametrize("name", ["base", "paper-512", "single-level"])
 def test_size_and_cost_are_bounded(name):
     with FakeTensorMode():
         network = MSVQVAE(PRESETS[name])
@@ -71,16 +74,65 @@ def test_forward_equals_encode_then_decode(rotate):
     indices = network.encode(clip)
     for ours, theirs in zip(output.indices, indices, strict=True):
         assert torch.equal(ours, theirs)
-    assert torch.equal(output.clip.clamp(0, 1), network.decode(indices))
+    torch.testing.assert_close(output.clip.clamp(0, 1), network.decode(indices))
 
 
-def test_the_bottom_code_depends_on_the_top_code():
+def test_every_number_of_grids_decodes_to_a_picture_of_its_own(tiny):
+    grids = tiny.encode(torch.rand(2, 3, 16, 24, 32))
+    decoded = [tiny.decode(grids[:count]) for count in range(1, 5)]
+    for number, clip in enumerate(decoded):
+        assert clip.shape == (2, 3, 16, 24, 32)
+        assert clip.dtype == torch.float32
+        assert 0 <= clip.min() <= clip.max() <= 1
+        assert not any(torch.equal(clip, other) for other in decoded[:number])
+
+
+@pytest.mark.parametrize("quality", [1, 2, 3, 4])
+def test_encoding_at_a_lower_quality_gives_the_first_grids(tiny, quality):
+    clip = torch.rand(2, 3, 8, 24, 16)
+    fewer, grids = tiny.encode(clip, quality), tiny.encode(clip)
+    assert len(fewer) == quality
+    assert all(torch.equal(a, b) for a, b in zip(fewer, grids, strict=False))
+    assert all(int(grid.max()) > 0 for grid in grids)
+
+
+@pytest.mark.parametrize("qualities", [(1, 2, 3, 4), (4, 1, 4, 1), (1, 1, 1, 1), (3, 2, 2, 3)])
+def test_each_clip_of_a_pass_is_decoded_at_its_own_quality(tiny, qualities):
+    clips = torch.rand(4, 3, 8, 24, 16)
+    output = tiny(clips, torch.tensor(qualities))
+    grids = tiny.encode(clips)
+    assert all(torch.equal(a, b) for a, b in zip(output.indices, grids, strict=True))
+    for number, quality in enumerate(qualities):
+        alone = tiny.decode([grid[number : number + 1] for grid in grids[:quality]])
+        torch.testing.assert_close(output.clip[number : number + 1].clamp(0, 1), alone)
+
+
+def test_quality_in_training_decides_no_codes():
+    clips = torch.rand(2, 3, 8, 16, 16)
+    states, outputs = [], []
+    for quality in ((4, 4), (1, 3)):
+        network = lively()
+        network.adopt_codebooks()
+        outputs.append(network(clips, torch.tensor(quality)))
+        states.append(network.state_dict())
+    for a, b in zip(*(output.indices for output in outputs), strict=True):
+        assert torch.equal(a, b)
+    for name, tensor in states[0].items():
+        assert torch.equal(tensor, states[1][name]), name
+
+
+def test_each_code_depends_on_the_coarser_ones_and_on_no_finer_one():
     network = lively().eval()
+    books = [*network.quantizers, *network.refiner.stages]
     clip = torch.rand(1, 3, 8, 32, 32)
-    _, before = network.encode(clip)
-    network.quantizers[0].codebook.mul_(-20)
-    _, after = network.encode(clip)
-    assert not torch.equal(before, after)
+    before = network.encode(clip)
+    for number, book in enumerate(books):
+        changed = book.codebook.clone()
+        book.codebook.copy_(-3 * changed.roll(1, 0))
+        after = network.encode(clip)
+        book.codebook.copy_(changed)
+        for finer, (a, b) in enumerate(zip(before, after, strict=True)):
+            assert torch.equal(a, b) == (finer < number)
 
 
 def test_what_is_far_away_is_not_seen(tiny):
@@ -110,15 +162,44 @@ def test_every_parameter_is_trained():
     for config in (tiny, ModelConfig(tiny.levels[1:])):
         for delay in (0, 1):
             network = MSVQVAE(config, delay=delay)
-            output = network(torch.rand(1, 3, 8, 16, 16))
-            (output.clip.square().mean() + output.commitment).backward()
-            missing = [n for n, p in network.named_parameters() if p.grad is None]
-            assert not missing
+            for quality in range(1, len(config.grids) + 1):
+                output = network(torch.rand(1, 3, 8, 16, 16), torch.tensor([quality]))
+                (output.clip.square().mean() + output.commitment).backward()
+                missing = [n for n, p in network.named_parameters() if p.grad is None]
+                assert not missing
+                network.zero_grad(set_to_none=True)
 
 
-def test_decoding_needs_a_grid_for_each_level(tiny):
-    with pytest.raises(ValueError, match="1 grids for 2 levels"):
-        tiny.decode([torch.zeros(1, 1, 2, 2, dtype=torch.int64)])
+def test_only_what_there_are_grids_for_is_decoded(tiny):
+    grid = torch.zeros(1, 1, 2, 2, dtype=torch.int64)
+    with pytest.raises(ValueError, match="0 grids for a model of 4"):
+        tiny.decode([])
+    with pytest.raises(ValueError, match="5 grids for a model of 4"):
+        tiny.decode([grid] * 5)
+
+
+def test_with_frozen_codes_only_what_follows_them_is_trained():
+    network = lively(delay=5)
+    network.adopt_codebooks()
+    network.freeze_codes()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    clip = torch.rand(2, 3, 8, 16, 16)
+    with torch.inference_mode():
+        indices = network.eval().encode(clip)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=0.1)
+    for quality in (4, 3, 2, 1):
+        network.train()
+        output = network(clip, torch.tensor([quality, 4]))
+        assert all(torch.equal(a, b) for a, b in zip(output.indices, indices, strict=True))
+        optimizer.zero_grad()
+        ((output.clip - clip).square().mean() + output.commitment).backward()
+        optimizer.step()
+    moved = {n for n, t in network.state_dict().items() if not torch.equal(t, before[n])}
+    decoder = ("synthesis.refine", "synthesis.quality", "synthesis.tail")
+    assert moved == {name for name in before if name.startswith(decoder)}
+    after = network.eval().encode(clip)
+    assert all(torch.equal(a, b) for a, b in zip(after, indices, strict=True))
 
 
 def test_started_tells_whether_codebooks_come_from_data():

@@ -5,12 +5,15 @@ Never pickle: opening a checkpoint cannot run code. The metadata of the file:
     format     FORMAT
     config     ModelConfig.to_json()
     card       JSON object: what the weights were trained on and how well they do
+    prior      PriorConfig.to_json(), if there is a prior; its tensors are called prior.*
+    prior_digest  hex of Prior.digest, as computed where it was trained
     model_id   hex of Checkpoint.model_id
-    digest     hex SHA-256 of config, card and every tensor
+    digest     hex SHA-256 of config, card, prior, prior_digest and every tensor
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -18,12 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as pack_tensors
 from torch import Tensor
 
+from vqcodec.entropy.config import PriorConfig
+from vqcodec.entropy.prior import Prior
 from vqcodec.errors import CheckpointError
 from vqcodec.files import replacing
 from vqcodec.model.config import ModelConfig
@@ -33,9 +40,44 @@ from vqcodec.model.network import MSVQVAE
 FORMAT = "vqcodec-model-1"
 MAX_VALUES = 64_000_000  # of all weights and codebooks of a network
 
-_TRAINING_ONLY = ("usage", "total", "age")
+_TRAINING_ONLY = ("usage", "total", "age", "error")
 _DECODING_FIELDS = ("stride_t", "stride", "entries", "dim", "lookup_dim", "width", "decoder_blocks")
-_DTYPES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}
+_FLOATS = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}
+_INTEGERS = {torch.int8: "I8", torch.int32: "I32"}
+_DTYPES = _FLOATS | _INTEGERS
+_PRIOR = "prior."
+
+
+@dataclass(frozen=True)
+class StoredPrior:
+    """A prior as a checkpoint holds it, not yet checked.
+
+    Attributes:
+        config: its architecture.
+        tensors: int8 and int32, as :meth:`PriorConfig.shapes` names them.
+        digest: of :meth:`Prior.digest`, as computed where it was trained.
+    """
+
+    config: PriorConfig
+    tensors: dict[str, Tensor]
+    digest: bytes
+
+    def build(self) -> Prior:
+        """The prior, ready to predict.
+
+        Raises:
+            CheckpointError: it is too large, tensors are missing, unknown, of another shape or
+                dtype, or out of range, or it does not compute here what it did where it was
+                trained: files could not be decoded.
+        """
+        values = sum(tensor.numel() for tensor in self.tensors.values())
+        if values > MAX_VALUES:
+            raise CheckpointError(f"a prior of {values} values; {MAX_VALUES} are the limit")
+        arrays = {name: tensor.numpy() for name, tensor in self.tensors.items()}
+        prior = Prior.from_tensors(self.config, arrays)
+        if prior.digest() != self.digest:
+            raise CheckpointError("its prior computes other numbers here than where it was trained")
+        return prior
 
 
 @dataclass(frozen=True)
@@ -46,29 +88,49 @@ class Checkpoint:
         config: the architecture.
         tensors: state of the network, as stored (half precision but for the codebooks).
         card: what it was trained on and how well it does; free-form JSON values.
+        prior: what predicts its indices, if one was trained for it.
     """
 
     config: ModelConfig
     tensors: dict[str, Tensor]
     card: dict[str, Any]
+    prior: StoredPrior | None = None
 
     @property
     def model_id(self) -> bytes:
         """32 bytes: SHA-256 of all that decides decoded pictures. Files store the first 8.
 
         That is the decoder's fields of the configuration, and the name, dtype, shape and bytes of
-        every tensor the decoder reads. A better encoder for the same decoder keeps the identity.
+        every tensor the decoder reads, the prior's among them. A better encoder for the same
+        decoder keeps the identity.
         """
         levels = [
             {field: getattr(level, field) for field in _DECODING_FIELDS}
             for level in self.config.levels
         ]
+        refinement = self.config.refinement and dataclasses.asdict(self.config.refinement)
+        if refinement:
+            del refinement["encoder_blocks"]
+        shape = {
+            "levels": levels,
+            "refinement": refinement,
+            "tail_blocks": self.config.tail_blocks,
+        }
         decoder = {
             name: tensor
             for name, tensor in self.tensors.items()
             if not name.startswith("analysis.")
         }
-        return _hash(json.dumps(levels, sort_keys=True), decoder)
+        preamble = json.dumps(shape, sort_keys=True)
+        if self.prior is not None:
+            preamble += self.prior.config.to_json()
+            decoder |= _prefixed(self.prior)
+        return _hash(preamble, decoder)
+
+    @property
+    def network_id(self) -> bytes:
+        """32 bytes: SHA-256 of the network, encoder and all: of what decides indices."""
+        return _hash(self.config.to_json(), self.tensors)
 
     def build(self) -> MSVQVAE:
         """The network in float32, ready for inference. Draws no random numbers.
@@ -96,7 +158,7 @@ class Checkpoint:
                 + (f" and {len(wrong) - 1} more" if len(wrong) > 1 else "")
             )
         if not all(
-            tensor.dtype in _DTYPES and bool(tensor.isfinite().all())
+            tensor.dtype in _FLOATS and bool(tensor.isfinite().all())
             for tensor in self.tensors.values()
         ):
             raise CheckpointError("weights are not finite floating-point numbers")
@@ -118,22 +180,37 @@ def export(network: MSVQVAE, card: dict[str, Any]) -> Checkpoint:
     return Checkpoint(network.config, tensors, card)
 
 
+def store(config: PriorConfig, arrays: Mapping[str, NDArray[Any]]) -> StoredPrior:
+    """A prior's tensors as a checkpoint holds them.
+
+    Raises:
+        CheckpointError: they do not fit ``config``.
+    """
+    digest = Prior.from_tensors(config, arrays).digest()
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
+    return StoredPrior(config, tensors, digest)
+
+
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write ``checkpoint`` to ``path``, whole or not at all.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    config, card = checkpoint.config.to_json(), json.dumps(checkpoint.card, sort_keys=True)
     metadata = {
         "format": FORMAT,
-        "config": config,
-        "card": card,
+        "config": checkpoint.config.to_json(),
+        "card": json.dumps(checkpoint.card, sort_keys=True),
         "model_id": checkpoint.model_id.hex(),
-        "digest": _hash(f"{config}\n{card}\n", checkpoint.tensors).hex(),
     }
+    tensors = dict(checkpoint.tensors)
+    if checkpoint.prior is not None:
+        metadata["prior"] = checkpoint.prior.config.to_json()
+        metadata["prior_digest"] = checkpoint.prior.digest.hex()
+        tensors |= _prefixed(checkpoint.prior)
+    metadata["digest"] = _digest(metadata, tensors)
     with replacing(path, force=True) as temporary:
-        temporary.write_bytes(pack_tensors(checkpoint.tensors, metadata))
+        temporary.write_bytes(pack_tensors(tensors, metadata))
 
 
 def load(path: Path) -> Checkpoint:
@@ -145,16 +222,21 @@ def load(path: Path) -> Checkpoint:
     metadata, tensors = read_safetensors(path)
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a vqcodec checkpoint (format {FORMAT} expected)")
-    if any(tensor.dtype not in _DTYPES for tensor in tensors.values()):
-        raise CheckpointError(f"{path}: weights are not floating-point numbers")
+    for name, tensor in tensors.items():
+        if name.startswith(_PRIOR) and tensor.dtype not in _INTEGERS:
+            raise CheckpointError(f"{path}: a prior is not of 8 or 32-bit integers: {name}")
+        if not name.startswith(_PRIOR) and tensor.dtype not in _FLOATS:
+            raise CheckpointError(f"{path}: weights are not floating-point numbers: {name}")
     try:
-        config_text, card_text = metadata["config"], metadata["card"]
-        if metadata["digest"] != _hash(f"{config_text}\n{card_text}\n", tensors).hex():
+        if metadata["digest"] != _digest(metadata, tensors):
             raise CheckpointError("damaged: its digest does not match")
-        card = json.loads(card_text)
+        card = json.loads(metadata["card"])
         if not isinstance(card, dict):
             raise CheckpointError("its card is not a JSON object")
-        checkpoint = Checkpoint(ModelConfig.from_json(config_text), tensors, card)
+        config = ModelConfig.from_json(metadata["config"])
+        prior = _read_prior(metadata, tensors, config)
+        network = {name: t for name, t in tensors.items() if not name.startswith(_PRIOR)}
+        checkpoint = Checkpoint(config, network, card, prior)
         if metadata["model_id"] != checkpoint.model_id.hex():
             raise CheckpointError("damaged: its model_id does not match")
     except KeyError as error:
@@ -162,6 +244,26 @@ def load(path: Path) -> Checkpoint:
     except (ValueError, RecursionError, CheckpointError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     return checkpoint
+
+
+def _read_prior(
+    metadata: Mapping[str, str], tensors: Mapping[str, Tensor], model: ModelConfig
+) -> StoredPrior | None:
+    found = {
+        name.removeprefix(_PRIOR): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(_PRIOR)
+    }
+    if "prior" not in metadata:
+        if found:
+            raise CheckpointError("tensors of a prior, and no prior")
+        return None
+    config = PriorConfig.from_json(metadata["prior"])
+    if [(level.stride_t, level.stride, level.entries) for level in config.levels] != [
+        tuple(grid) for grid in model.grids
+    ]:
+        raise CheckpointError("its prior is for another architecture")
+    return StoredPrior(config, found, bytes.fromhex(metadata["prior_digest"]))
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -181,6 +283,18 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 def _training_only(name: str) -> bool:
     return name.rsplit(".", 1)[-1] in _TRAINING_ONLY
+
+
+def _prefixed(prior: StoredPrior) -> dict[str, Tensor]:
+    return {f"{_PRIOR}{name}": tensor for name, tensor in prior.tensors.items()}
+
+
+def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """Hex of the hash of all that a file holds."""
+    optional = [key for key in ("prior", "prior_digest") if key in metadata]
+    return _hash(
+        "".join(f"{metadata[key]}\n" for key in ("config", "card", *optional)), tensors
+    ).hex()
 
 
 def _hash(preamble: str, tensors: Mapping[str, Tensor]) -> bytes:

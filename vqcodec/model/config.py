@@ -10,9 +10,11 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from vqcodec.errors import CheckpointError
+
+MAX_GRIDS = 8  # what a file's header has room for
 
 
 @dataclass(frozen=True)
@@ -61,21 +63,79 @@ class LevelConfig:
 
 
 @dataclass(frozen=True)
+class RefinementConfig:
+    """Stages of a residual VQ on the finest grid: what all levels together still miss.
+
+    Attributes:
+        stages: how many; each is a quality level of its own.
+        entries: codebook entries of each stage; entry 0 is the zero vector, "nothing to add".
+        dim: channels of the vectors that the stages quantise, one after the other.
+        encoder_blocks, decoder_blocks: residual blocks on either side of it.
+    """
+
+    stages: int
+    entries: int = 256
+    dim: int = 32
+    encoder_blocks: int = 1
+    decoder_blocks: int = 1
+
+    def __post_init__(self) -> None:
+        for name, least, most in (
+            *(("stages", 1, MAX_GRIDS), ("entries", 2, 32768), ("dim", 1, 4096)),
+            *(("encoder_blocks", 0, 64), ("decoder_blocks", 0, 64)),
+        ):
+            value = getattr(self, name)
+            if type(value) is not int or not least <= value <= most:
+                raise ValueError(f"{name} must be an integer in {least}..{most}, not {value}")
+
+
+class Grid(NamedTuple):
+    """One grid of indices, and so one quality level: what a file's header says of it.
+
+    Attributes:
+        stride_t: frames per grid step.
+        stride: pixels per grid step.
+        entries: codebook entries; indices are below it.
+    """
+
+    stride_t: int
+    stride: int
+    entries: int
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """A hierarchy of levels, coarsest first; each finer one refines the last.
 
     Attributes:
         levels: coarsest first; strides may only shrink from one to the next.
+        refinement: residual stages behind the last level, or None.
+        tail_blocks: residual blocks between the finest grid and the pixels, run once for whatever
+            levels there are.
     """
 
     levels: tuple[LevelConfig, ...]
+    refinement: RefinementConfig | None = None
+    tail_blocks: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.levels) <= 8:
-            raise ValueError(f"a model has 1 to 8 levels, not {len(self.levels)}")
+        if not self.levels:
+            raise ValueError("a model has at least one level")
+        if len(self.grids) > MAX_GRIDS:
+            raise ValueError(f"a model has at most {MAX_GRIDS} grids, not {len(self.grids)}")
+        if type(self.tail_blocks) is not int or not 0 <= self.tail_blocks <= 64:
+            raise ValueError(f"tail_blocks must lie in 0..64, not {self.tail_blocks}")
         for coarse, fine in zip(self.levels, self.levels[1:], strict=False):
             if coarse.stride < fine.stride or coarse.stride_t < fine.stride_t:
                 raise ValueError("levels must be ordered from coarse to fine")
+
+    @property
+    def grids(self) -> tuple[Grid, ...]:
+        """All grids of indices, coarsest first: the levels', then the refinement's stages."""
+        grids = [Grid(level.stride_t, level.stride, level.entries) for level in self.levels]
+        if self.refinement is not None:
+            grids += [grids[-1]._replace(entries=self.refinement.entries)] * self.refinement.stages
+        return tuple(grids)
 
     @property
     def stride_t(self) -> int:
@@ -87,11 +147,11 @@ class ModelConfig:
         """Pixels per step of the coarsest grid: width and height are multiples of it."""
         return self.levels[0].stride
 
-    def bits_per_pixel(self) -> float:
-        """Rate of indices written at fixed length, in bits per pixel of one frame (paper, 4.1)."""
+    def bits_per_pixel(self, grids: int | None = None) -> float:
+        """Bits per pixel of the first ``grids`` grids, written at fixed length (paper, 4.1)."""
         return sum(
-            math.ceil(math.log2(level.entries)) / (level.stride_t * level.stride**2)
-            for level in self.levels
+            math.ceil(math.log2(grid.entries)) / (grid.stride_t * grid.stride**2)
+            for grid in self.grids[:grids]
         )
 
     def to_json(self) -> str:
@@ -108,42 +168,58 @@ class ModelConfig:
         try:
             data: dict[str, Any] = json.loads(text)
             levels = tuple(LevelConfig(**level) for level in data.pop("levels"))
-            return cls(levels=levels, **data)
+            refinement = data.pop("refinement", None)
+            if refinement is not None:
+                refinement = RefinementConfig(**refinement)
+            return cls(levels=levels, refinement=refinement, **data)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CheckpointError(f"not a model configuration: {error}") from error
 
 
 def _two_level(
-    *, top: dict[str, int] | None = None, bottom: dict[str, int] | None = None
+    *,
+    top: dict[str, int],
+    bottom: dict[str, int],
+    tail_blocks: int,
+    refinement: RefinementConfig | None = None,
 ) -> ModelConfig:
     """The paper's grids: top T/8 × H/8 × W/8, bottom T/4 × H/4 × W/4 (section 4.2)."""
     return ModelConfig(
         levels=(
-            LevelConfig(stride_t=8, stride=8, **{"fusion_blocks": 0, **(top or {})}),
-            LevelConfig(stride_t=4, stride=4, **(bottom or {})),
-        )
+            LevelConfig(stride_t=8, stride=8, **{"fusion_blocks": 0, **top}),
+            LevelConfig(stride_t=4, stride=4, **bottom),
+        ),
+        refinement=refinement,
+        tail_blocks=tail_blocks,
     )
 
 
-_BASE = _two_level(
+_PAPER = _two_level(
     top={"width": 192, "encoder_blocks": 3, "decoder_blocks": 3},
-    bottom={"width": 128, "encoder_blocks": 3, "fusion_blocks": 1, "decoder_blocks": 5},
+    bottom={"width": 128, "encoder_blocks": 3, "fusion_blocks": 1, "decoder_blocks": 1},
+    tail_blocks=5,
 )
 
 PRESETS: dict[str, ModelConfig] = {
-    # The shipped network.
-    "base": _BASE,
-    # The paper's baselines (section 4.3): 512 entries, and a 3D VQ-VAE, the bottom grid alone.
-    "base-512": ModelConfig(
-        levels=tuple(dataclasses.replace(level, entries=512) for level in _BASE.levels)
+    # The shipped network: the paper's two grids, then six stages that refine them.
+    "base": dataclasses.replace(_PAPER, refinement=RefinementConfig(stages=6)),
+    # The paper's grids alone, and its baselines (section 4.3): 512 entries, and a 3D VQ-VAE, the
+    # bottom grid alone.
+    "paper": _PAPER,
+    "paper-512": dataclasses.replace(
+        _PAPER,
+        levels=tuple(dataclasses.replace(level, entries=512) for level in _PAPER.levels),
     ),
-    "single-level": ModelConfig(
-        levels=(dataclasses.replace(_BASE.levels[-1], encoder_blocks=4, fusion_blocks=0),)
+    "single-level": dataclasses.replace(
+        _PAPER,
+        levels=(dataclasses.replace(_PAPER.levels[-1], encoder_blocks=4, fusion_blocks=0),),
     ),
     # For tests: small enough to train for a few steps within a second.
     "tiny": _two_level(
         top={"width": 16, "encoder_blocks": 1, "decoder_blocks": 1, "dim": 16, "lookup_dim": 4},
-        bottom={"width": 16, "encoder_blocks": 1, "decoder_blocks": 1, "dim": 16, "lookup_dim": 4},
+        bottom={"width": 16, "encoder_blocks": 1, "decoder_blocks": 0, "dim": 16, "lookup_dim": 4},
+        refinement=RefinementConfig(stages=2, entries=16, dim=4),
+        tail_blocks=1,
     ),
 }
 """Named architectures for ``vqcodec train --model``."""

@@ -1,11 +1,10 @@
 """MS-VQ-VAE: a hierarchy of vector-quantised grids over space and time (paper, section 3.1).
 
-For the two-level model of the paper:
+For the two levels of the paper, and stages that refine them:
 
-    clip ── down ── blocks ──┬─────────────────── code ── VQ bottom ─┐
-                             └─ down ── code ──── VQ top             │ blocks ── up ── clip
-                                                   └── blocks ── up ─┴─┘
-                                                    (decoded top, seen by both)
+    clip ── down ── blocks ─┬────────────── code ── VQ bottom ──────┐
+                            ├─ down ─ code ─ VQ top ─ blocks ─ up ──┴─ blocks ─┐
+                            └────────────── code ── residual VQ ───────────────┴─ tail ── clip
 
 Encoding a finer level sees the decoded coarser ones, so it spends its code on what they miss
 (VQ-VAE-2). Fully convolutional: any T, H, W that are multiples of the top strides.
@@ -17,11 +16,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqcodec.model.config import ModelConfig
 from vqcodec.model.layers import Down, Up, blocks
-from vqcodec.model.quantizer import VectorQuantizer
+from vqcodec.model.quantizer import Codebook, ResidualQuantizer, VectorQuantizer
 
 
 class Output(NamedTuple):
@@ -29,8 +29,8 @@ class Output(NamedTuple):
 
     Attributes:
         clip: (B, 3, T, H, W) reconstruction, nominally in 0..1 (not clamped).
-        indices: per level, coarsest first, (B, T', H', W') int64.
-        commitment: scalar, sum of the levels' commitment losses.
+        indices: per grid, coarsest first, (B, T', H', W') int64.
+        commitment: scalar, sum of the quantisers' commitment losses.
     """
 
     clip: Tensor
@@ -41,13 +41,24 @@ class Output(NamedTuple):
 class MSVQVAE(nn.Module):
     """The network of a :class:`ModelConfig`.
 
+    A quality level *q* is the first *q* grids of indices. The decoder takes any of them: vectors
+    of levels that are not there are zero, and its tail is told how many there are.
+
     Parameters named ``analysis.*`` run only in the encoder; all others decide decoded pictures
     (see :attr:`vqcodec.model.checkpoint.Checkpoint.model_id`).
+
+    Args:
+        config: the architecture.
+        rotate, delay: see :class:`VectorQuantizer`.
+        rate: see :class:`ResidualQuantizer`.
     """
 
-    def __init__(self, config: ModelConfig, *, rotate: bool = False, delay: int = 0) -> None:
+    def __init__(
+        self, config: ModelConfig, *, rotate: bool = False, delay: int = 0, rate: float = 0.0
+    ) -> None:
         super().__init__()
         self.config = config
+        self.frozen = False
         self.analysis = Analysis(config)
         self.quantizers = nn.ModuleList(
             VectorQuantizer(
@@ -59,54 +70,155 @@ class MSVQVAE(nn.Module):
             )
             for level in config.levels
         )
+        self.refiner = (
+            ResidualQuantizer(
+                dim=config.refinement.dim,
+                stages=config.refinement.stages,
+                entries=config.refinement.entries,
+                delay=delay,
+                rate=rate,
+            )
+            if config.refinement is not None
+            else None
+        )
         self.synthesis = Synthesis(config)
 
-    def forward(self, clip: Tensor) -> Output:
-        """Encode and decode (B, 3, T, H, W) in 0..1, with gradients through the quantisers."""
-        context, indices, commitment = None, [], clip.new_zeros(())
-        for number, features in enumerate(self.analysis.features(clip)):
-            quantized = self.quantizers[number](self.analysis.code(number, features, context))
-            context = self.synthesis.stages[number](quantized.vectors, context)
+    def forward(self, clip: Tensor, quality: Tensor | None = None) -> Output:
+        """Encode and decode (B, 3, T, H, W) in 0..1, with gradients through the quantisers.
+
+        Args:
+            clip: the pictures.
+            quality: (B,) integers, the quality level at which each clip is decoded, 1 to the
+                number of grids; None for the highest.
+        """
+        if quality is None:
+            quality = torch.full((len(clip),), len(self.config.grids))
+        quality = quality.to(clip.device)
+        # What the encoder sees of the coarser levels, and what the decoder has of them, differ
+        # where a clip is decoded without some of them.
+        seen = context = None
+        indices: list[Tensor] = []
+        commitment = clip.new_zeros(())
+        features: list[Tensor] = self.analysis.features(clip)
+        for number, stage in enumerate(self.synthesis.stages):
+            quantized = self.quantizers[number](self.analysis.code(number, features[number], seen))
+            there = quality > number
+            vectors = quantized.vectors * there[:, None, None, None, None]
+            context = stage(vectors, context)
+            seen = context if bool(there.all()) else stage(quantized.vectors, seen)
             indices.append(quantized.indices)
             commitment = commitment + quantized.loss
+        refined = None
+        if self.refiner is not None:
+            quantized = self.refiner(
+                self.analysis.refine(features[-1], seen), quality - len(self.config.levels)
+            )
+            indices += quantized.indices
+            commitment = commitment + quantized.loss
+            refined = quantized.vectors
         assert context is not None
-        return Output(context.float() + 0.5, tuple(indices), commitment)
+        picture = self.synthesis.finish(context, refined, quality)
+        return Output(picture, tuple(indices), commitment)
 
-    def encode(self, clip: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, T, H, W) in 0..1 → per level, coarsest first, (B, T', H', W') int64 indices."""
-        context, indices = None, []
-        last = len(self.config.levels) - 1
-        for number, features in enumerate(self.analysis.features(clip)):
+    def encode(self, clip: Tensor, quality: int | None = None) -> tuple[Tensor, ...]:
+        """(B, 3, T, H, W) in 0..1 → the first ``quality`` grids, (B, T', H', W') int64 indices."""
+        count = len(self.config.grids) if quality is None else quality
+        indices: list[Tensor] = []
+        context = None
+        features = self.analysis.features(clip)
+        for number, stage in enumerate(list(self.synthesis.stages)[:count]):
             quantizer = self._quantizer(number)
-            indices.append(quantizer.encode(self.analysis.code(number, features, context)))
-            if number < last:
-                context = self.synthesis.stages[number](quantizer.decode(indices[-1]), context)
+            indices.append(quantizer.encode(self.analysis.code(number, features[number], context)))
+            if number + 1 < count:
+                context = stage(quantizer.decode(indices[-1]), context)
+        stages = count - len(self.config.levels)
+        if self.refiner is not None and stages > 0:
+            residual = self.analysis.refine(features[-1], context)
+            indices += self.refiner.encode(residual, stages)
         return tuple(indices)
 
     def decode(self, indices: Sequence[Tensor]) -> Tensor:
-        """Inverse of :meth:`encode`: index grids → (B, 3, T, H, W) float32 in 0..1."""
-        if len(indices) != len(self.config.levels):
-            raise ValueError(f"{len(indices)} grids for {len(self.config.levels)} levels")
+        """Inverse of :meth:`encode`: any number of the first grids → (B, 3, T, H, W) in 0..1."""
+        if not 1 <= len(indices) <= len(self.config.grids):
+            raise ValueError(f"{len(indices)} grids for a model of {len(self.config.grids)}")
+        levels = len(self.config.levels)
+        books = self.codebooks()
+        vectors = [
+            F.embedding(grid.long(), book)
+            for grid, book in zip(indices[:levels], books, strict=False)
+        ]
+        if len(indices) > levels:
+            stages = zip(indices[levels:], books[levels:], strict=False)
+            vectors.append(
+                torch.stack([F.embedding(grid.long(), book) for grid, book in stages]).sum(0)
+            )
+        return self.decode_vectors(vectors, len(indices))
+
+    def codebooks(self) -> list[Tensor]:
+        """The entries of each grid, (K, channels)."""
+        return [codebook.codebook for codebook in self._codebooks()]
+
+    def decode_vectors(self, vectors: Sequence[Tensor], quality: int) -> Tensor:
+        """Decode entries instead of their indices; gradients pass.
+
+        Args:
+            vectors: for each of the first levels (B, T', H', W', lookup_dim), then, if there are
+                stages of refinement, their sum.
+            quality: how many grids these stand for.
+
+        Returns:
+            (B, 3, T, H, W) float32 in 0..1.
+        """
         context = None
-        for number, grid in enumerate(indices):
-            vectors = self._quantizer(number).decode(grid)
-            context = self.synthesis.stages[number](vectors, context)
+        for number, stage in enumerate(self.synthesis.stages):
+            if number < len(vectors):
+                channels_first = vectors[number].permute(0, 4, 1, 2, 3)
+                decoded = self._quantizer(number).project_out(channels_first)
+            else:
+                assert context is not None
+                batch, _, *grid = context.shape
+                decoded = context.new_zeros(batch, self.config.levels[number].dim, *grid)
+            context = stage(decoded, context)
+        refined = None
+        if len(vectors) > len(self.config.levels):
+            refined = vectors[-1].permute(0, 4, 1, 2, 3)
+        levels = torch.full((len(vectors[0]),), quality, device=vectors[0].device)
         assert context is not None
-        clip: Tensor = context.float() + 0.5
-        return clip.clamp(0, 1)
+        return self.synthesis.finish(context, refined, levels).clamp(0, 1)
+
+    def sort_codebooks(self) -> None:
+        """Number all entries anew, close ones near each other (:meth:`Codebook.sort`)."""
+        for codebook in self._codebooks():
+            codebook.sort()
+
+    def freeze_codes(self) -> None:
+        """Stop training all that decides codes: what is left is the decoder behind them."""
+        for part in (self.analysis, self.quantizers, self.refiner, self.synthesis.stages):
+            if part is not None:
+                part.requires_grad_(False)
+        self.frozen = True
+
+    def train(self, mode: bool = True) -> MSVQVAE:
+        """Training mode; codebooks that are frozen do not move in it either."""
+        super().train(mode)
+        if self.frozen:
+            self.quantizers.eval()
+            if self.refiner is not None:
+                self.refiner.eval()
+        return self
 
     def adopt_codebooks(self) -> None:
         """Go on from the present codebooks in training, not from fresh ones."""
-        for number in range(len(self.quantizers)):
-            self._quantizer(number).adopt()
+        for codebook in self._codebooks():
+            codebook.adopt()
 
     @property
     def started(self) -> bool:
         """Whether training has drawn the codebooks from data yet."""
-        return all(
-            self._quantizer(number).age > self._quantizer(number).delay
-            for number in range(len(self.quantizers))
-        )
+        return all(codebook.started for codebook in self._codebooks())
+
+    def _codebooks(self) -> list[Codebook]:
+        return [module for module in self.modules() if isinstance(module, Codebook)]
 
     def _quantizer(self, number: int) -> VectorQuantizer:
         quantizer = self.quantizers[number]
@@ -141,6 +253,19 @@ class Analysis(nn.Module):
         self.heads = nn.ModuleList(
             nn.Conv3d(level.width, level.lookup_dim, 1) for level in config.levels
         )
+        if config.refinement is not None:
+            width = config.levels[-1].width
+            self.refinement_fusion = nn.Sequential(
+                nn.Conv3d(2 * width, width, 1), blocks(config.refinement.encoder_blocks, width)
+            )
+            self.refinement_head = nn.Conv3d(width, config.refinement.dim, 1)
+
+    @property
+    def stem(self) -> nn.Module:
+        """The layer that takes in the pixels."""
+        finest = self.down[0]
+        assert isinstance(finest, nn.Sequential)
+        return finest[0]
 
     def features(self, clip: Tensor) -> list[Tensor]:
         """(B, 3, T, H, W) in 0..1 → per level, coarsest first, (B, width, T', H', W')."""
@@ -161,46 +286,67 @@ class Analysis(nn.Module):
             z: Tensor = self.heads[number](features.float())
         return z
 
+    def refine(self, features: Tensor, context: Tensor | None) -> Tensor:
+        """What all levels miss, on the finest grid: (B, dim, T', H', W') float32."""
+        assert context is not None
+        fused = self.refinement_fusion(torch.cat([features, context], 1))
+        with torch.autocast(features.device.type, enabled=False):
+            z: Tensor = self.refinement_head(fused.float())
+        return z
+
 
 class Synthesis(nn.Module):
-    """Code vectors to picture: one stage a level, coarsest first."""
+    """Code vectors to picture: one stage a level, coarsest first, then a tail for them all."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.stages = nn.ModuleList()
         for number, level in enumerate(config.levels):
+            up = None
             if number + 1 < len(config.levels):
                 finer = config.levels[number + 1]
-                outputs, t, s = finer.width, finer.stride_t, finer.stride
-            else:
-                outputs, t, s = 3, 1, 1
+                t, s = level.stride_t // finer.stride_t, level.stride // finer.stride
+                up = Up(level.width, finer.width, t, s)
             context = level.width if number else 0
             self.stages.append(
-                Stage(
-                    level.dim + context,
-                    level.width,
-                    outputs,
-                    count=level.decoder_blocks,
-                    t=level.stride_t // t,
-                    s=level.stride // s,
-                )
+                Stage(level.dim + context, level.width, count=level.decoder_blocks, up=up)
             )
+        last = config.levels[-1]
+        if config.refinement is not None:
+            self.refine = nn.Conv3d(config.refinement.dim, last.width, 1, bias=False)
+            self.refined = blocks(config.refinement.decoder_blocks, last.width)
+        self.quality = nn.Embedding(len(config.grids), last.width)
+        nn.init.zeros_(self.quality.weight)
+        self.tail = nn.Sequential(
+            blocks(config.tail_blocks, last.width), Up(last.width, 3, last.stride_t, last.stride)
+        )
+
+    def finish(self, context: Tensor, refined: Tensor | None, quality: Tensor) -> Tensor:
+        """Context on the finest grid, and what refines it, to (B, 3, T, H, W) float32.
+
+        ``quality`` (B,) is the quality level of each clip, from 1.
+        """
+        if refined is not None:
+            context = context + self.refine(refined)
+        if hasattr(self, "refined"):
+            context = self.refined(context)
+        level = self.quality(quality - 1)[:, :, None, None, None]
+        picture: Tensor = self.tail(context + level.to(context.dtype))
+        return picture.float() + 0.5
 
 
 class Stage(nn.Module):
     """Join a level's code vectors with the coarser levels' output, refine, scale up.
 
-    The output is a (B, width of the next level, ...) context on the next level's grid or, at the
-    last level, the picture less its mid-grey, (B, 3, T, H, W).
+    The output is a context on the next level's grid, or at the last level on its own:
+    (B, width of that level, ...).
     """
 
-    def __init__(
-        self, inputs: int, width: int, outputs: int, *, count: int, t: int, s: int
-    ) -> None:
+    def __init__(self, inputs: int, width: int, *, count: int, up: Up | None) -> None:
         super().__init__()
         self.join = nn.Conv3d(inputs, width, 1)
         self.blocks = blocks(count, width)
-        self.up = Up(width, outputs, t, s)
+        self.up = up if up is not None else nn.Identity()
 
     def forward(self, vectors: Tensor, context: Tensor | None) -> Tensor:
         x = vectors if context is None else torch.cat([vectors, context], 1)

@@ -6,6 +6,7 @@ assigned to them, started from the data by k-means, and restarted where they fal
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,82 +34,31 @@ class Quantized(NamedTuple):
     loss: Tensor
 
 
-class VectorQuantizer(nn.Module):
-    """Nearest entry of a codebook, searched in ``lookup_dim`` channels, decoded to ``dim``.
+class Codebook(nn.Module):
+    """Entries that are moving averages of the vectors assigned to them.
 
     Args:
-        lookup_dim: channels of the vectors to be quantised.
-        dim: channels of a decoded vector.
+        dim: channels of an entry.
         entries: codebook size K.
-        rotate: pass gradients by the rotation trick (Fifty et al. 2024, section 4) instead of
-            straight through.
-        delay: training steps that pass vectors on unquantised before the codebook is drawn from
-            them; features that still change fast would leave a codebook behind.
+        delay: training steps before the codebook is drawn from the data; features that still
+            change fast would leave it behind.
+        zero: entry 0 is the zero vector, and stays it.
     """
 
-    codebook: Tensor  # (K, lookup_dim): decides the decoded picture
+    codebook: Tensor  # (K, dim): decides the decoded picture
     usage: Tensor  # (K,): moving average of assignments per step
-    total: Tensor  # (K, lookup_dim): moving sum of assigned vectors
+    total: Tensor  # (K, dim): moving sum of assigned vectors
     age: Tensor  # (): training steps seen
 
-    def __init__(
-        self,
-        *,
-        lookup_dim: int,
-        dim: int,
-        entries: int,
-        rotate: bool = False,
-        delay: int = 0,
-    ) -> None:
+    def __init__(self, *, dim: int, entries: int, delay: int = 0, zero: bool = False) -> None:
         super().__init__()
-        self.rotate, self.delay = rotate, delay
-        self.project_out = nn.Conv3d(lookup_dim, dim, 1)
-        self.register_buffer("codebook", torch.randn(entries, lookup_dim))
+        self.delay, self.zero = delay, zero
+        self.register_buffer("codebook", torch.randn(entries, dim))
         self.register_buffer("usage", torch.zeros(entries))
-        self.register_buffer("total", torch.zeros(entries, lookup_dim))
+        self.register_buffer("total", torch.zeros(entries, dim))
         self.register_buffer("age", torch.zeros((), dtype=torch.int64))
-
-    def forward(self, z: Tensor) -> Quantized:
-        """Quantise (B, lookup_dim, T, H, W) float32; in training mode the codebook moves too."""
-        grid = z.shape[0:1] + z.shape[2:]
-        flat = z.permute(0, 2, 3, 4, 1).reshape(-1, z.shape[1])
-        age = int(self.age)
-        if self.training:
-            self.age += 1
-            if age < self.delay:
-                return Quantized(
-                    self.project_out(z),
-                    torch.zeros_like(flat[:, 0]).long().reshape(grid),
-                    z.sum() * 0,
-                )
-            if age == self.delay:
-                self._start(flat.detach())
-        indices = self._nearest(flat.detach())
-        # Looked up before the update, which may hand a dead entry's place to a far-away vector.
-        entries = F.embedding(indices, self.codebook)
-        if self.training:
-            self._update(flat.detach(), indices)
-        loss = F.mse_loss(flat, entries)
-        if not self.training:
-            passed = entries
-        elif self.rotate:
-            passed = _rotate(flat, entries)
-        else:
-            passed = flat + (entries - flat).detach()
-        vectors = self.project_out(passed.reshape(*grid, -1).permute(0, 4, 1, 2, 3))
-        return Quantized(vectors, indices.reshape(grid), loss)
-
-    def encode(self, z: Tensor) -> Tensor:
-        """(B, lookup_dim, T, H, W) float32 → (B, T, H, W) int64 in 0..entries-1."""
-        flat = z.permute(0, 2, 3, 4, 1).reshape(-1, z.shape[1])
-        return self._nearest(flat).reshape(z.shape[0], *z.shape[2:])
-
-    def decode(self, indices: Tensor) -> Tensor:
-        """(B, T, H, W) integers → (B, dim, T, H, W) decoded vectors."""
-        vectors: Tensor = self.project_out(
-            F.embedding(indices.long(), self.codebook).permute(0, 4, 1, 2, 3)
-        )
-        return vectors
+        if zero:
+            self.codebook[0] = 0
 
     @torch.no_grad()
     def adopt(self) -> None:
@@ -117,12 +67,48 @@ class VectorQuantizer(nn.Module):
         self.total.copy_(self.codebook)
         self.age.fill_(self.delay + 1)
 
-    def _nearest(self, flat: Tensor) -> Tensor:
-        """(N, lookup_dim) → (N,): the entry at the smallest Euclidean distance."""
+    @torch.no_grad()
+    def sort(self) -> None:
+        """Number the entries anew: those that share their high digits then lie close together.
+
+        The prior predicts an index digit by digit. A zero vector keeps its number.
+        """
+        order = tree_order(self.codebook)
+        if self.zero:
+            order = torch.cat([order[order == 0], order[order != 0]])
+        for tensor in (self.codebook, self.usage, self.total):
+            tensor.copy_(tensor[order].clone())
+
+    @property
+    def started(self) -> bool:
+        """Whether training has drawn the codebook from data yet."""
+        return int(self.age) > self.delay
+
+    def grow(self, flat: Tensor) -> bool:
+        """Count a training step; draw the codebook from (N, dim) when its time has come.
+
+        Returns:
+            False while vectors are to be passed on unquantised.
+        """
+        age = int(self.age)
+        self.age += 1
+        if age == self.delay:
+            self._start(flat)
+        return age >= self.delay
+
+    def nearest(self, flat: Tensor, rate: float = 0.0) -> Tensor:
+        """(N, dim) → (N,): the entry at the smallest Euclidean distance.
+
+        With ``rate`` the smallest distance² + rate × bits, where an entry costs what its usage so
+        far says (entropy-constrained VQ; Chou, Lookabaugh and Gray 1989).
+        """
         # Float32 throughout: distances between close entries drown in bfloat16.
         with torch.autocast(flat.device.type, enabled=False):
             # argmin ‖z − e‖² = argmax z·e − ‖e‖²/2
             bias = self.codebook.square().sum(1) / -2
+            if rate:
+                share = (self.usage + EPSILON) / (self.usage + EPSILON).sum()
+                bias = bias + rate / 2 * share.log2()
             return torch.cat(
                 [
                     torch.addmm(bias, rows, self.codebook.T).argmax(1)
@@ -137,17 +123,24 @@ class VectorQuantizer(nn.Module):
         data = _gather(flat)
         self.codebook.copy_(_broadcast(_draw(data, entries)))
         for _ in range(5):
-            nearest = self._nearest(data)
+            if self.zero:
+                self.codebook[0] = 0
+            nearest = self.nearest(data)
             counts = torch.bincount(nearest, minlength=entries).to(data.dtype)
             sums = torch.zeros_like(self.codebook).index_add_(0, nearest, data)
             means = sums / counts.clamp(min=1)[:, None]
             self.codebook.copy_(torch.where(counts[:, None] > 0, means, self.codebook))
+        if self.zero:
+            self.codebook[0] = 0
         # Sums on a GPU differ in their last bits from process to process.
         self.codebook.copy_(_broadcast(self.codebook))
+        age = int(self.age)
         self.adopt()
+        self.age.fill_(age)
 
     @torch.no_grad()
-    def _update(self, flat: Tensor, indices: Tensor) -> None:
+    def follow(self, flat: Tensor, indices: Tensor) -> None:
+        """Move the entries towards the (N, dim) vectors assigned to them."""
         entries = self.codebook.shape[0]
         counts = torch.bincount(indices, minlength=entries).to(flat.dtype)
         sums = torch.zeros_like(self.total).index_add_(0, indices, flat)
@@ -162,12 +155,212 @@ class VectorQuantizer(nn.Module):
         smooth = (self.usage + EPSILON) / (mass + entries * EPSILON) * mass
         self.codebook.copy_(self.total / smooth[:, None])
         dead = self.usage < DEAD * mass / entries
+        if self.zero:
+            # The zero vector takes most of the mass: the others are measured by what they share.
+            mass = mass - self.usage[0]
+            dead = self.usage < DEAD * mass / entries
+            dead[0] = False
+            self.codebook[0] = 0
+            self.total[0] = 0
         if bool(dead.any()):
             fresh = _broadcast(_draw(_gather(flat), entries))
             share = mass / entries
             self.codebook[dead] = fresh[dead]
             self.total[dead] = fresh[dead] * share
             self.usage[dead] = share
+
+
+class VectorQuantizer(Codebook):
+    """Nearest entry of a codebook, searched in ``lookup_dim`` channels, decoded to ``dim``.
+
+    Args:
+        lookup_dim: channels of the vectors to be quantised.
+        dim: channels of a decoded vector.
+        entries: codebook size K.
+        rotate: pass gradients by the rotation trick (Fifty et al. 2024, section 4) instead of
+            straight through.
+        delay: see :class:`Codebook`.
+    """
+
+    def __init__(
+        self, *, lookup_dim: int, dim: int, entries: int, rotate: bool = False, delay: int = 0
+    ) -> None:
+        super().__init__(dim=lookup_dim, entries=entries, delay=delay)
+        self.rotate = rotate
+        self.project_out = nn.Conv3d(lookup_dim, dim, 1)
+
+    def forward(self, z: Tensor) -> Quantized:
+        """Quantise (B, lookup_dim, T, H, W) float32; in training mode the codebook moves too."""
+        grid = z.shape[0:1] + z.shape[2:]
+        flat = _rows(z)
+        if self.training and not self.grow(flat.detach()):
+            nothing = torch.zeros_like(flat[:, 0]).long().reshape(grid)
+            return Quantized(self.project_out(z), nothing, z.sum() * 0)
+        indices = self.nearest(flat.detach())
+        # Looked up before the update, which may hand a dead entry's place to a far-away vector.
+        entries = F.embedding(indices, self.codebook)
+        if self.training:
+            self.follow(flat.detach(), indices)
+        loss = F.mse_loss(flat, entries)
+        if not self.training:
+            passed = entries
+        elif self.rotate:
+            passed = _rotate(flat, entries)
+        else:
+            passed = flat + (entries - flat).detach()
+        vectors = self.project_out(_grid(passed, grid))
+        return Quantized(vectors, indices.reshape(grid), loss)
+
+    def encode(self, z: Tensor) -> Tensor:
+        """(B, lookup_dim, T, H, W) float32 → (B, T, H, W) int64 in 0..entries-1."""
+        return self.nearest(_rows(z)).reshape(z.shape[0], *z.shape[2:])
+
+    def decode(self, indices: Tensor) -> Tensor:
+        """(B, T, H, W) integers → (B, dim, T, H, W) decoded vectors."""
+        vectors: Tensor = self.project_out(
+            F.embedding(indices.long(), self.codebook).permute(0, 4, 1, 2, 3)
+        )
+        return vectors
+
+
+class Refined(NamedTuple):
+    """What a residual quantiser gives.
+
+    Attributes:
+        vectors: (B, dim, T, H, W), the sum of the stages in use; gradients pass to the input.
+        indices: per stage (B, T, H, W) int64.
+        loss: scalar commitment loss, averaged over clips and stages; 0 for those not in use.
+    """
+
+    vectors: Tensor
+    indices: tuple[Tensor, ...]
+    loss: Tensor
+
+
+class ResidualQuantizer(nn.Module):
+    """Stages of VQ, each on what those before it left over (SoundStream, section III-C).
+
+    Entry 0 of every stage is the zero vector. In training an entry is chosen by distance and by
+    what it costs: the zero vector takes over where there is little left, at nearly no bits.
+
+    Args:
+        dim: channels of the vectors to be quantised.
+        stages, entries: how many codebooks of what size.
+        delay: see :class:`Codebook`.
+        rate: λ of the choice in training, in units of a stage's mean distortion per bit.
+    """
+
+    error: Tensor  # (stages,): moving average of ‖residual‖² behind each stage
+
+    def __init__(
+        self, *, dim: int, stages: int, entries: int, delay: int = 0, rate: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.rate = rate
+        self.stages = nn.ModuleList(
+            Codebook(dim=dim, entries=entries, delay=delay, zero=True) for _ in range(stages)
+        )
+        self.register_buffer("error", torch.zeros(stages))
+
+    def forward(self, z: Tensor, used: Tensor) -> Refined:
+        """Quantise (B, dim, T, H, W) float32; of clip b the first ``used[b]`` stages are passed on.
+
+        While codebooks wait for their start, clips that use any stage pass unquantised.
+        """
+        clips, grid = z.shape[0], z.shape[0:1] + z.shape[2:]
+        flat = _rows(z)
+        rest = flat.detach()
+        total = torch.zeros_like(rest)
+        per_clip = used.to(rest.device)[:, None, None]
+        loss, indices = z.new_zeros(()), []
+        waiting = False
+        for number, module in enumerate(self.stages):
+            assert isinstance(module, Codebook)
+            if self.training and not module.grow(rest):
+                waiting = True
+                indices.append(torch.zeros(grid, dtype=torch.int64, device=z.device))
+                continue
+            rate = self.rate * float(self.error[number]) if self.training else 0.0
+            chosen = module.nearest(rest, rate)
+            entries = F.embedding(chosen, module.codebook)
+            if self.training:
+                module.follow(rest, chosen)
+            rest = rest - entries
+            if self.training:
+                self._note_error(number, rest)
+            mask = (per_clip > number).to(rest.dtype)
+            total = total + (entries.reshape(clips, -1, entries.shape[1]) * mask).reshape_as(total)
+            apart = (flat - (flat.detach() - rest)).square().reshape(clips, -1, rest.shape[1])
+            loss = loss + (apart * mask).mean() / len(self.stages)
+            indices.append(chosen.reshape(grid))
+        any_used = (per_clip > 0).to(flat.dtype)
+        passed = (flat.reshape(clips, -1, flat.shape[1]) * any_used).reshape_as(flat)
+        if not waiting:
+            passed = passed + (total - passed).detach()
+        return Refined(_grid(passed, grid), tuple(indices), loss)
+
+    def _note_error(self, number: int, rest: Tensor) -> None:
+        """Let the average of what stage ``number`` leaves over follow this batch's (N, dim)."""
+        error = rest.square().sum(1).mean()
+        _all_mean(error)
+        if bool(error.isfinite()):  # one bad batch would stay in the average for good
+            started = bool(self.error[number] > 0)
+            self.error[number].lerp_(error, 1 - DECAY if started else 1.0)
+
+    def restart(self) -> None:
+        """Wait for ``delay`` steps of training again, then draw the codebooks from data."""
+        for module in self.stages:
+            assert isinstance(module, Codebook)
+            module.age.zero_()
+        self.error.zero_()
+
+    def encode(self, z: Tensor, stages: int) -> tuple[Tensor, ...]:
+        """(B, dim, T, H, W) float32 → for each of the first ``stages`` (B, T, H, W) int64."""
+        rest, indices = _rows(z), []
+        for module in list(self.stages)[:stages]:
+            assert isinstance(module, Codebook)
+            chosen = module.nearest(rest)
+            rest = rest - F.embedding(chosen, module.codebook)
+            indices.append(chosen.reshape(z.shape[0], *z.shape[2:]))
+        return tuple(indices)
+
+    def decode(self, indices: Sequence[Tensor]) -> Tensor:
+        """At least one stage's (B, T, H, W) integers → (B, dim, T, H, W), their sum."""
+        total: Tensor | int = 0
+        for grid, module in zip(indices, self.stages, strict=False):
+            assert isinstance(module, Codebook)
+            total = total + F.embedding(grid.long(), module.codebook)
+        assert isinstance(total, Tensor)
+        return total.permute(0, 4, 1, 2, 3)
+
+
+def _rows(z: Tensor) -> Tensor:
+    """(B, C, T, H, W) → (B·T·H·W, C)."""
+    return z.permute(0, 2, 3, 4, 1).reshape(-1, z.shape[1])
+
+
+def _grid(rows: Tensor, grid: torch.Size) -> Tensor:
+    """Inverse of :func:`_rows` for a grid (B, T, H, W)."""
+    return rows.reshape(*grid, -1).permute(0, 4, 1, 2, 3)
+
+
+def tree_order(vectors: Tensor) -> Tensor:
+    """(N, C) → (N,): an order in which halves, quarters, … are clusters.
+
+    Each part is cut in the middle along its direction of greatest spread.
+    """
+
+    def cut(rows: Tensor) -> Tensor:
+        if len(rows) <= 1:
+            return rows
+        spread = vectors[rows].double()
+        spread = spread - spread.mean(0)
+        direction = torch.linalg.eigh(spread.T @ spread).eigenvectors[:, -1]
+        rows = rows[(spread @ direction).argsort(stable=True)]
+        middle = len(rows) // 2
+        return torch.cat([cut(rows[:middle]), cut(rows[middle:])])
+
+    return cut(torch.arange(len(vectors), device=vectors.device))
 
 
 def _rotate(z: Tensor, e: Tensor) -> Tensor:
@@ -196,6 +389,12 @@ def _parallel() -> bool:
 def _all_reduce(x: Tensor) -> None:
     if _parallel():
         dist.all_reduce(x)
+
+
+def _all_mean(x: Tensor) -> None:
+    if _parallel():
+        dist.all_reduce(x)
+        x /= dist.get_world_size()
 
 
 def _gather(x: Tensor) -> Tensor:

@@ -1,0 +1,67 @@
+"""The prior out of a checkpoint, without torch: what it takes to read the indices of a file."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from vqcodec.container import Header
+from vqcodec.entropy.config import PriorConfig
+from vqcodec.entropy.prior import Prior
+from vqcodec.errors import CheckpointError, ModelMismatchError
+from vqcodec.model import registry
+from vqcodec.model.header import read_header
+
+_PREFIX = "prior."
+_DTYPES = {"I8": np.int8, "I32": np.int32}
+
+
+def find_prior(header: Header) -> Prior | None:
+    """The prior of the shipped model that a file names; None if that is not shipped or has none.
+
+    Raises:
+        CheckpointError: the model is damaged.
+    """
+    with contextlib.suppress(ModelMismatchError):
+        return load_prior(registry.find_by_id(header.model_id))
+    return None
+
+
+def load_prior(path: Path) -> Prior | None:
+    """The prior of a checkpoint; None if it has none.
+
+    Raises:
+        CheckpointError: missing, unreadable, too large, damaged, or not a vqcodec checkpoint.
+    """
+    metadata = read_header(path).metadata
+    if "prior" not in metadata:
+        return None
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        tensors = dict(deserialize(path.read_bytes()))  # type: ignore[no-untyped-call]
+        keys = ("config", "card", "prior", "prior_digest")
+        digest = hashlib.sha256("".join(f"{metadata[key]}\n" for key in keys).encode())
+        for name, tensor in sorted(tensors.items()):
+            digest.update(f"{name} {tensor['dtype']} {tensor['shape']}\n".encode())
+            digest.update(tensor["data"])
+        if digest.hexdigest() != metadata["digest"]:
+            raise CheckpointError("damaged: its digest does not match")
+        arrays = {
+            name.removeprefix(_PREFIX): np.frombuffer(
+                tensor["data"], _DTYPES[tensor["dtype"]]
+            ).reshape(tensor["shape"])
+            for name, tensor in tensors.items()
+            if name.startswith(_PREFIX)
+        }
+        prior = Prior.from_tensors(PriorConfig.from_json(metadata["prior"]), arrays)
+        if prior.digest().hex() != metadata["prior_digest"]:
+            raise CheckpointError("its prior computes other numbers here than where it was trained")
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from error
+    except (SafetensorError, KeyError, ValueError, CheckpointError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return prior
