@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from vqcodec.model.config import PRESETS
 from vqcodec.train.config import TrainConfig, merge
 
 
@@ -18,7 +19,16 @@ def test_defaults_are_the_papers_recipe():
 
 
 def test_json_round_trip():
-    config = TrainConfig(steps=3, minutes=1.5, betas=(0.5, 0.9))
+    config = TrainConfig(
+        model="tiny",
+        steps=3,
+        minutes=1.5,
+        betas=(0.5, 0.9),
+        optimizer="muon",
+        level_weights=(1.0, 0.0, 2.5, 1.0),
+        rate=0.5,
+        decoder_only=True,
+    )
     assert TrainConfig.from_json(config.to_json()) == config
 
 
@@ -44,13 +54,37 @@ def test_other_json_is_refused(text):
         {"validation": -0.1},
         {"seed": -1},
         {"frames": "32"},
+        {"optimizer": "sgd"},
+        {"rate": -0.1},
+        {"rate": float("nan")},
+        {"level_weights": [1.0]},
+        {"level_weights": [1.0] * 9},
+        {"level_weights": [0.0] * 8},
+        {"level_weights": [1.0] * 7 + [-1.0]},
+        {"level_weights": [1.0] * 7 + [float("nan")]},
+        {"level_weights": [1.0] * 7 + [float("inf")]},
+        {"level_weights": None},
+        {"level_weights": "12345678"},
     ],
 )
 def test_settings_out_of_range_are_refused(change):
     (name,) = change
     text = json.dumps({**json.loads(TrainConfig().to_json()), **change})
-    with pytest.raises(ValueError, match=name if change != {"frames": "32"} else "configuration"):
+    (value,) = change.values()
+    other_type = value is None or (isinstance(value, str) and name in ("frames", "level_weights"))
+    with pytest.raises(ValueError, match="configuration" if other_type else name):
         TrainConfig.from_json(text)
+
+
+@pytest.mark.parametrize("model", ["base", "paper", "single-level", "tiny"])
+def test_every_quality_level_has_a_weight(model):
+    grids = len(PRESETS[model].grids)
+    TrainConfig(model=model)
+    TrainConfig(model=model, level_weights=(0.0,) * (grids - 1) + (1.0,))
+    for wrong in (grids - 1, grids + 1):
+        if wrong:
+            with pytest.raises(ValueError, match=f"level_weights must be {grids} numbers"):
+                TrainConfig(model=model, level_weights=(1.0,) * wrong)
 
 
 def test_merge_leaves_what_is_not_given():

@@ -36,13 +36,15 @@ class Run(loop._Run):
     def run(self):
         path = super().run()
         rank = os.environ.get("RANK", "0")
+        if rank != "0":
+            self.network.sort_codebooks()  # as the first process does for its model
         save_file(self.network.state_dict(), Path(out) / f"rank{rank}.safetensors")
         return path
 
 loop._Run = Run
 config = TrainConfig(
     model="tiny", frames=8, size=16, batch=4, steps=int(steps), lr=1e-2,
-    perceptual="none", delay=2,
+    perceptual="none", delay=2, level_weights=(2.0, 1.0, 1.0, 2.0), rate=0.1,
 )
 options = RunOptions(data=(Path(videos),), out=Path(out), cache=Path(cache), bf16=False)
 loop.train(config, options, Report())
@@ -98,4 +100,5 @@ def test_two_processes_train_one_network(command, footage, tmp_path):
         entries = len(first[f"quantizers.{level}.usage"])
         expected = entries * 0.99**4 + count * (1 - 0.99**4)
         assert float(first[f"quantizers.{level}.usage"].sum()) == pytest.approx(expected, rel=1e-4)
+    assert first["refiner.error"].all()
     load(tmp_path / "out" / MODEL).build()

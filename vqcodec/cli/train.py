@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -10,17 +11,41 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vqcodec.cli import options
-from vqcodec.train.config import PERCEPTUALS, RECONSTRUCTIONS, RunOptions, TrainConfig, merge
+from vqcodec.train.config import (
+    OPTIMIZERS,
+    PERCEPTUALS,
+    RECONSTRUCTIONS,
+    RunOptions,
+    TrainConfig,
+    merge,
+)
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
     from vqcodec.train.loop import Progress
+    from vqcodec.train.prior import PriorValidation
     from vqcodec.train.validation import Validation
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 PAPER = TrainConfig()
+
+
+class Weights(click.ParamType):  # type: ignore[type-arg]
+    """Numbers with commas between them."""
+
+    name = "weights"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers", param, ctx)
 
 
 def _default(value: object) -> str:
@@ -31,16 +56,28 @@ def _default(value: object) -> str:
 @click.option(
     "--data", type=FOLDER, multiple=True, required=True, help="Folder tree of videos; repeatable."
 )
-@click.option("--out", type=FOLDER, default=Path("runs/base"), show_default=True)
+@click.option(
+    "--stage",
+    type=click.Choice(("autoencoder", "prior")),
+    default="autoencoder",
+    show_default=True,
+    help="The network, or what predicts the indices of --init's.",
+)
+@click.option("--out", type=FOLDER, help="  [default: runs/base, or runs/prior]")
 @click.option("--cache", type=FOLDER, help="Where decoded footage is kept.")
 @click.option("--model", help="Architecture, by name." + _default(PAPER.model))
 @click.option("--init", type=FILE, help="Fine-tune this checkpoint.")
+@click.option("--chunks", type=click.IntRange(1), help="Chunks of footage that teach a prior.")
+@click.option("--hidden", type=click.IntRange(1, 256), help="Width of a prior.")
 @click.option("--batch", type=click.IntRange(1), help="Clips a step." + _default(PAPER.batch))
 @click.option("--epochs", type=float, help="Passes over the data." + _default(PAPER.epochs))
 @click.option("--steps", type=click.IntRange(1), help="Steps, instead of epochs.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Time, instead of epochs.")
 @click.option(
     "--lr", type=click.FloatRange(0, min_open=True), help="Peak rate." + _default(PAPER.lr)
+)
+@click.option(
+    "--optimizer", type=click.Choice(OPTIMIZERS), help="Optimiser." + _default(PAPER.optimizer)
 )
 @click.option("--warmup", type=click.IntRange(0), help="Steps." + _default(PAPER.warmup))
 @click.option(
@@ -76,6 +113,20 @@ def _default(value: object) -> str:
     help="Share of batches cut to shorter clips." + _default(PAPER.short_clips),
 )
 @click.option(
+    "--level-weights",
+    type=Weights(),
+    metavar="W,W,...",
+    help="How often each quality level is trained.  [default: the highest only]",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0),
+    help="Of residual stages, distortion per bit." + _default(PAPER.rate),
+)
+@click.option(
+    "--decoder-only", is_flag=True, default=None, help="Freeze encoder and codebooks of --init."
+)
+@click.option(
     "--delay", type=click.IntRange(0), help="Steps before quantisation." + _default(PAPER.delay)
 )
 @click.option(
@@ -93,8 +144,9 @@ def _default(value: object) -> str:
 @options.quiet
 @options.as_json
 def train(
+    stage: str,
     data: tuple[Path, ...],
-    out: Path,
+    out: Path | None,
     cache: Path | None,
     init: Path | None,
     vgg_weights: Path | None,
@@ -113,21 +165,19 @@ def train(
     The defaults are the paper's recipe. A run resumes from --out by itself; SIGINT or SIGTERM saves
     and exits. Under torchrun (torchrun --nproc-per-node N -m vqcodec train ...) the batch is
     shared out. The result is OUT/model.safetensors: use it with --model, or put it into weights/.
+
+    With --stage prior the network of --init stays as it is, and learns to predict its indices from
+    each other: files get smaller, pictures stay the same.
     """
     import torch
 
-    from vqcodec.model.config import PRESETS
     from vqcodec.train.data import default_cache
-    from vqcodec.train.loop import train as run
 
-    config = merge(PAPER, settings)
-    if config.model not in PRESETS:
-        raise click.UsageError(f"no architecture {config.model} (known: {', '.join(PRESETS)})")
     if threads is not None:
         torch.set_num_threads(threads)
     where = RunOptions(
         data=data,
-        out=out,
+        out=out or Path("runs/base" if stage == "autoencoder" else "runs/prior"),
         cache=cache or default_cache(),
         init=init,
         vgg_weights=vgg_weights,
@@ -137,10 +187,51 @@ def train(
         save_every=save_every,
         resume=not restart,
     )
+    run = _train_network if stage == "autoencoder" else _train_prior
     with _Report(quiet=quiet, as_json=as_json) as report:
-        path = run(config, where, report)
-    if not quiet and not as_json:
+        path = run({k: v for k, v in settings.items() if v is not None}, where, report)
+    if path is not None and not quiet and not as_json:
         print(path)
+
+
+def _train_network(settings: dict[str, Any], where: RunOptions, report: _Report) -> Path:
+    from vqcodec.model.config import PRESETS
+    from vqcodec.train.loop import train
+
+    model = settings.get("model", PAPER.model)
+    if model not in PRESETS:
+        raise click.UsageError(f"no architecture {model} (known: {', '.join(PRESETS)})")
+    _refuse_all_but(TrainConfig, settings, "autoencoder")
+    try:
+        config = merge(PAPER, settings)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    return train(config, where, report)
+
+
+def _train_prior(settings: dict[str, Any], where: RunOptions, report: _Report) -> Path | None:
+    from vqcodec.train.prior import PriorTraining, train_prior
+
+    if where.init is None:
+        raise click.UsageError("--stage prior needs --init, the checkpoint that it is for")
+    network_only = {"vgg_weights": where.vgg_weights, "fp32": not where.bf16 or None}
+    given = settings | {name: value for name, value in network_only.items() if value is not None}
+    _refuse_all_but(PriorTraining, given, "prior")
+    if "steps" in settings:
+        settings = {"minutes": None} | settings
+    return train_prior(PriorTraining(**settings), where, report)
+
+
+def _refuse_all_but(config: type[Any], settings: dict[str, Any], stage: str) -> None:
+    """Refuse settings that mean nothing to a stage.
+
+    Raises:
+        click.UsageError: one is not a field of the stage's ``config``.
+    """
+    known = {field.name for field in dataclasses.fields(config)}
+    for name in settings:
+        if name not in known:
+            raise click.UsageError(f"--{name.replace('_', '-')} is not for --stage {stage}")
 
 
 class _Report:
@@ -152,6 +243,7 @@ class _Report:
         self._quiet, self._json = quiet, as_json
         self._bar: Bar | None = None
         self._mean: float | None = None
+        self._encoded = 0
 
     def __enter__(self) -> _Report:
         if not self._quiet and not self._json and sys.stderr.isatty():
@@ -183,6 +275,16 @@ class _Report:
         if self._bar is not None:
             self._bar.update(self._task, completed=done / total, told=f"{done}/{total} videos")
 
+    def encoded(self, done: int, total: int) -> None:
+        told = f"{done}/{total} chunks encoded"
+        if self._bar is not None:
+            self._bar.update(
+                self._task, description="encode", completed=min(1.0, done / total), told=told
+            )
+        elif done - self._encoded >= 10 * self.EVERY:
+            self._encoded = done
+            self._line(told, {"encoded": done, "chunks": total})
+
     def progress(self, progress: Progress) -> None:
         step, fraction = progress.step, progress.fraction
         before = progress.loss if self._mean is None else self._mean
@@ -208,11 +310,25 @@ class _Report:
             )
 
     def validated(self, step: int, result: Validation) -> None:
+        levels = "; ".join(
+            f"{psnr:.2f} dB {ssim:.3f} at {bpp:.3f}"
+            for psnr, ssim, bpp in zip(result.psnr, result.ssim, result.entropy_bpp, strict=True)
+        )
         perplexity = ", ".join(f"{value:.0f}" for value in result.perplexity)
         self._line(
-            f"step {step}: {result.psnr:.2f} dB, SSIM {result.ssim:.4f}, "
-            f"{result.bpp:.4f} bpp ({result.entropy_bpp:.4f} by entropy), perplexity {perplexity}",
+            f"step {step}: {levels} bpp by entropy; perplexity {perplexity}",
             {"step": step, "validation": vars(result)},
+        )
+
+    def predicted(self, step: int, result: PriorValidation) -> None:
+        levels = "; ".join(
+            f"{memory:.2f} ({alone:.2f} alone, {entropy:.2f} by entropy)"
+            for memory, alone, entropy in zip(
+                result.memory, result.alone, result.entropy, strict=True
+            )
+        )
+        self._line(
+            f"step {step}: bits an index {levels}", {"step": step, "validation": vars(result)}
         )
 
     def _line(self, text: str, data: dict[str, Any]) -> None:

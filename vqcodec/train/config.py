@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from vqcodec.model.config import PRESETS
 
 RECONSTRUCTIONS = ("mse", "l1", "log-mse")
 PERCEPTUALS = ("vgg16", "ms-ssim", "none")
+OPTIMIZERS = ("adam", "muon")
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class TrainConfig:
         epochs: passes over the footage, counted in 2-second clips; ``steps`` overrides it.
         steps: optimiser steps.
         minutes: stop after this much wall time; the learning rate then follows time.
-        lr: peak learning rate of Adam, annealed to zero along a cosine.
+        optimizer: ``adam`` or ``muon``.
+        lr: peak learning rate, annealed to zero along a cosine.
         betas: Adam's.
         warmup: steps of linear warm-up.
         clip_grad: largest gradient norm; 0 for no limit.
@@ -37,6 +40,11 @@ class TrainConfig:
         rotation: gradients pass the quantiser by the rotation trick, not straight through.
         short_clips: probability that a batch is cut into clips of a half or a quarter of
             ``frames``, so that the last chunk of a video is no stranger.
+        level_weights: how often a clip is decoded at each quality level, relative to each other;
+            empty for always at the highest.
+        rate: λ with which residual stages weigh bits against distortion
+            (:class:`vqcodec.model.quantizer.ResidualQuantizer`).
+        decoder_only: freeze encoder and codebooks; the bitstream stays as it is.
         delay: steps before quantisation begins; a model is of no use before.
         validation: fraction of the videos set aside; never trained on.
         seed: of everything random.
@@ -49,6 +57,7 @@ class TrainConfig:
     epochs: float = 50.0
     steps: int | None = None
     minutes: float | None = None
+    optimizer: str = "adam"
     lr: float = 2e-4
     betas: tuple[float, float] = (0.9, 0.999)
     warmup: int = 0
@@ -59,6 +68,9 @@ class TrainConfig:
     perceptual_weight: float = 0.4
     rotation: bool = False
     short_clips: float = 0.0
+    level_weights: tuple[float, ...] = ()
+    rate: float = 0.0
+    decoder_only: bool = False
     delay: int = 100
     validation: float = 0.02
     seed: int = 0
@@ -68,13 +80,14 @@ class TrainConfig:
             ("model", tuple(PRESETS)),
             ("reconstruction", RECONSTRUCTIONS),
             ("perceptual", PERCEPTUALS),
+            ("optimizer", OPTIMIZERS),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}")
         for name, least in (
             *(("frames", 1), ("size", 8), ("batch", 1), ("steps", 1)),
             *(("warmup", 0), ("clip_grad", 0), ("commitment", 0), ("perceptual_weight", 0)),
-            *(("delay", 0), ("seed", 0)),
+            *(("delay", 0), ("seed", 0), ("rate", 0)),
         ):
             value = getattr(self, name)
             if value is not None and not value >= least:
@@ -83,6 +96,13 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be above 0, not {value}")
+        grids = len(PRESETS[self.model].grids)
+        if self.level_weights and not (
+            len(self.level_weights) == grids
+            and min(self.level_weights) >= 0
+            and 0 < sum(self.level_weights) < math.inf
+        ):
+            raise ValueError(f"level_weights must be {grids} numbers, not all of them 0")
         for name in ("short_clips", "validation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in 0..1, not {getattr(self, name)}")
@@ -100,7 +120,8 @@ class TrainConfig:
         """
         try:
             data = json.loads(text)
-            return cls(**{**data, "betas": tuple(data["betas"])})
+            tuples = {name: tuple(data[name]) for name in ("betas", "level_weights")}
+            return cls(**{**data, **tuples})
         except (TypeError, KeyError) as error:
             raise ValueError(f"not a training configuration: {error}") from error
 

@@ -20,12 +20,7 @@ from torch import Tensor
 
 from vqcodec.errors import DataError, OutputError, SourceError
 from vqcodec.files import replacing
-
-SUFFIXES = frozenset(
-    {".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
-    | {".ogv", ".ts", ".webm", ".wmv", ".y4m"}
-)
-
+from vqcodec.video import VIDEO_SUFFIXES
 
 _NPY_HEADER = 128  # bytes before the pixels of an .npy file
 
@@ -60,7 +55,9 @@ def find_videos(roots: Sequence[Path]) -> list[Path]:
         if not root.exists():
             raise DataError(f"{root}: no such folder")
         paths = root.rglob("*") if root.is_dir() else [root]
-        found.update(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
+        found.update(
+            path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+        )
     if not found:
         raise DataError(f"{', '.join(map(str, roots))}: no videos found")
     return sorted(found)

@@ -25,6 +25,7 @@ from vqcodec.train.config import RunOptions, TrainConfig
 from vqcodec.train.data import Augmentation, Clips, Footage, find_videos, prepare, split
 from vqcodec.train.data import validation_clips as cut_validation_clips
 from vqcodec.train.losses import perceptual_loss, reconstruction_loss
+from vqcodec.train.optimizer import make_optimizer
 from vqcodec.train.process import commit, process_group, stop_signals
 from vqcodec.train.state import read_state, save_state
 from vqcodec.train.validation import Validation, validate
@@ -32,6 +33,7 @@ from vqcodec.train.validation import Validation, validate
 STATE = "state.safetensors"
 MODEL = "model.safetensors"
 VALIDATION_CLIPS = 32
+LEVELS = 1  # marks the random numbers that choose quality levels
 CACHED_SIDE = 2  # footage is kept at twice the clip's size, so crops stay sharp
 
 
@@ -101,8 +103,8 @@ class _Run:
         torch.manual_seed(config.seed)
         self.network = self._network().to(options.device)
         _check_shape(config, self.network)
-        self.optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=config.lr, betas=config.betas, fused=True
+        self.optimizer = make_optimizer(
+            config.optimizer, self.network, lr=config.lr, betas=config.betas
         )
         self.step, self.elapsed = 0, 0.0
         # After all that can fail at once: decoding may take hours.
@@ -151,6 +153,8 @@ class _Run:
             if self.rank == 0:
                 self._save(state)  # first: who sends SIGTERM may not wait for long
                 self._validate()
+                if not config.decoder_only:
+                    self.network.sort_codebooks()
                 save(export(self.network, self._card()), options.out / MODEL)
                 if not self.network.started:
                     self.reporter.message(
@@ -169,7 +173,7 @@ class _Run:
         clip = self._cut_short(batch).to(device).float().div_(255)
         kind = torch.device(device).type
         with torch.autocast(kind, torch.bfloat16, enabled=self.options.bf16):
-            output = model(clip)
+            output = model(clip, self._quality(len(clip)))
             loss = reconstruction_loss(config.reconstruction, output.clip, clip)
             loss = loss + config.commitment * output.commitment
             if self.perceptual is not None:
@@ -193,6 +197,17 @@ class _Run:
         pieces = int(rng.choice((2, 4)))
         return torch.cat(batch.chunk(pieces, dim=2))
 
+    def _quality(self, clips: int) -> Tensor | None:
+        """The quality level to decode each clip at, (clips,); None for the highest."""
+        weights = np.array(self.config.level_weights)
+        if not weights.size:
+            return None
+        rng = np.random.default_rng(
+            (self.config.seed, self.step, self.config.batch, self.rank, LEVELS)
+        )
+        levels = rng.choice(len(weights), size=clips, p=weights / weights.sum()) + 1
+        return torch.from_numpy(levels)
+
     def _footage(self) -> tuple[list[Footage], list[Footage]]:
         options = self.options
         videos = find_videos(options.data)
@@ -214,22 +229,34 @@ class _Run:
         return split(footage, self.config.validation)
 
     def _network(self) -> MSVQVAE:
-        init = self.options.init
-        if init is None:
-            return MSVQVAE(
-                PRESETS[self.config.model], rotate=self.config.rotation, delay=self.config.delay
-            )
-        ready = load(init).build()
-        network = MSVQVAE(ready.config, rotate=self.config.rotation, delay=self.config.delay)
-        network.load_state_dict(ready.state_dict())
-        network.adopt_codebooks()
+        config, init = self.config, self.options.init
+        network = MSVQVAE(
+            PRESETS[config.model], rotate=config.rotation, delay=config.delay, rate=config.rate
+        )
+        if init is not None:
+            ready = load(init).build()
+            if ready.config not in (
+                network.config,
+                dataclasses.replace(network.config, refinement=None),
+            ):
+                raise CheckpointError(f"{init}: of another architecture than {config.model}")
+            _transfer(ready, network)
+        if config.decoder_only:
+            if init is None or not network.started:
+                raise ValueError("decoder_only needs a checkpoint to start from")
+            network.freeze_codes()
         return network
 
     def _parallel(self) -> nn.Module:
         if self.world == 1:
             return self.network
-        # The quantisers keep their buffers in step themselves.
-        return DistributedDataParallel(self.network, broadcast_buffers=False)
+        # The quantisers keep their buffers in step themselves. Where clips differ in quality, the
+        # graph differs from step to step and from process to process.
+        return DistributedDataParallel(
+            self.network,
+            broadcast_buffers=False,
+            find_unused_parameters=bool(self.config.level_weights) or self.config.decoder_only,
+        )
 
     def _agree(self, stop: bool) -> bool:
         """Whether any process wants to stop or has run out of time."""
@@ -303,6 +330,20 @@ class _Run:
             "videos": len(self.train_set),
             "validation": None if validation is None else dataclasses.asdict(validation),
         }
+
+
+def _transfer(ready: MSVQVAE, network: MSVQVAE) -> None:
+    """Start from another network's weights; a refinement that it lacks starts afresh."""
+    state = network.state_dict()
+    for name, tensor in ready.state_dict().items():
+        if name == "synthesis.quality.weight":  # one row for each level; there may be more now
+            state[name][: len(tensor)] = tensor
+        else:
+            state[name] = tensor
+    network.load_state_dict(state)
+    network.adopt_codebooks()
+    if ready.refiner is None and network.refiner is not None:
+        network.refiner.restart()
 
 
 def _check_shape(config: TrainConfig, network: MSVQVAE) -> None:

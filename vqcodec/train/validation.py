@@ -14,21 +14,21 @@ from vqcodec.model.network import MSVQVAE
 
 @dataclass(frozen=True)
 class Validation:
-    """Means over clips, by the paper's protocol (frame-wise, 8-bit).
+    """Means over clips, by the paper's protocol (frame-wise, 8-bit), for each quality level.
 
     Attributes:
-        psnr: dB.
-        ssim: scikit-image's, 0..1.
-        perplexity: per level, coarsest first: 2 to the entropy of the indices, at most K.
-        bpp: bits per pixel at fixed length.
-        entropy_bpp: bits per pixel if each level cost its empirical (zero-order) entropy.
+        psnr: dB, at each quality level.
+        ssim: scikit-image's, 0..1, at each quality level.
+        perplexity: per grid, coarsest first: 2 to the entropy of the indices, at most K.
+        bpp: bits per pixel at fixed length, at each quality level.
+        entropy_bpp: the same if each grid cost its empirical (zero-order) entropy.
     """
 
-    psnr: float
-    ssim: float
+    psnr: tuple[float, ...]
+    ssim: tuple[float, ...]
     perplexity: tuple[float, ...]
-    bpp: float
-    entropy_bpp: float
+    bpp: tuple[float, ...]
+    entropy_bpp: tuple[float, ...]
 
 
 @torch.inference_mode()
@@ -41,30 +41,33 @@ def validate(
     """
     network.eval()
     kind = torch.device(device).type
-    counts = [torch.zeros(level.entries) for level in network.config.levels]
-    psnr, ssim = [], []
+    grids = network.config.grids
+    counts = [torch.zeros(grid.entries) for grid in grids]
+    psnr: list[list[float]] = [[] for _ in grids]
+    ssim: list[list[float]] = [[] for _ in grids]
     for part in torch.split(clips, batch):
         with torch.autocast(kind, torch.bfloat16, enabled=bf16):
             indices = network.encode(part.to(device).float().div(255))
-            decoded = network.decode(indices)
         for count, grid in zip(counts, indices, strict=True):
             count += torch.bincount(grid.flatten().cpu(), minlength=len(count))
-        frames = to_uint8(decoded).cpu()
-        for clip, result in zip(part, frames, strict=True):
-            a, b = (np.ascontiguousarray(c.permute(1, 2, 3, 0).numpy()) for c in (clip, result))
-            psnr.append(metrics.psnr(a, b))
-            ssim.append(metrics.ssim(a, b))
+        for number in range(len(grids)):
+            with torch.autocast(kind, torch.bfloat16, enabled=bf16):
+                decoded = network.decode(indices[: number + 1])
+            for clip, result in zip(part, to_uint8(decoded).cpu(), strict=True):
+                a, b = (np.ascontiguousarray(c.permute(1, 2, 3, 0).numpy()) for c in (clip, result))
+                psnr[number].append(metrics.psnr(a, b))
+                ssim[number].append(metrics.ssim(a, b))
     entropies = [_entropy(count) for count in counts]
-    levels = network.config.levels
+    rates = [
+        entropy / (grid.stride_t * grid.stride**2)
+        for entropy, grid in zip(entropies, grids, strict=True)
+    ]
     return Validation(
-        psnr=float(np.mean(psnr)),
-        ssim=float(np.mean(ssim)),
+        psnr=tuple(float(np.mean(values)) for values in psnr),
+        ssim=tuple(float(np.mean(values)) for values in ssim),
         perplexity=tuple(2**entropy for entropy in entropies),
-        bpp=network.config.bits_per_pixel(),
-        entropy_bpp=sum(
-            entropy / (level.stride_t * level.stride**2)
-            for entropy, level in zip(entropies, levels, strict=True)
-        ),
+        bpp=tuple(network.config.bits_per_pixel(number + 1) for number in range(len(grids))),
+        entropy_bpp=tuple(float(rate) for rate in np.cumsum(rates)),
     )
 
 

@@ -1,0 +1,71 @@
+"""The options of ``vqcodec train``"""
+
+from __future__ import annotations
+
+import pytest
+
+from vqcodec.cli.dispatch import run
+from vqcodec.train import loop
+from vqcodec.train.config import TrainConfig
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """Run ``vqcodec train`` with these arguments; return what it would train, and how."""
+    calls = []
+
+    def train(config, options, reporter):
+        calls.append((config, options))
+        return options.out / "model.safetensors"
+
+    monkeypatch.setattr(loop, "train", train)
+
+    def ask(*arguments):
+        code = run(["train", "--data", str(tmp_path), "--quiet", *map(str, arguments)])
+        return (code, *calls.pop()) if calls else (code, None, None)
+
+    return ask
+
+
+def test_defaults_are_the_configurations(asked):
+    code, config, options = asked()
+    assert (code, config) == (0, TrainConfig())
+    assert (options.init, options.resume, options.bf16) == (None, True, True)
+
+
+def test_what_is_new_can_be_set(asked, tmp_path):
+    code, config, options = asked(
+        *("--optimizer", "muon", "--rate", "0.06", "--decoder-only"),
+        *("--level-weights", "6,40,7,7,7,7,8,18", "--init", tmp_path / "init.safetensors"),
+    )
+    assert code == 0
+    assert config == TrainConfig(
+        optimizer="muon", rate=0.06, decoder_only=True, level_weights=(6, 40, 7, 7, 7, 7, 8, 18)
+    )
+    assert options.init == tmp_path / "init.safetensors"
+
+
+def test_level_weights_belong_to_the_model(asked):
+    code, config, _ = asked("--model", "single-level", "--level-weights", "1")
+    assert (code, config.level_weights) == (0, (1.0,))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--optimizer", "sgd"], "'sgd' is not one of 'adam', 'muon'"),
+        (["--rate", "-1"], "-1.0 is not in the range"),
+        (["--level-weights", "1;2"], "'1;2' is not a list of numbers"),
+        (["--level-weights", ""], "'' is not a list of numbers"),
+        (["--level-weights", "1,2"], "level_weights must be 8 numbers"),
+        (["--level-weights", "0,0,0,0,0,0,0,0"], "not all of them 0"),
+        (["--level-weights", "1,1,1,1,1,1,1,nan"], "level_weights must be"),
+        (["--model", "tiny", "--level-weights", "1,1,1,1,1,1,1,1"], "must be 4 numbers"),
+        (["--model", "base-512"], "no architecture base-512 (known: base, paper, paper-512,"),
+    ],
+)
+def test_wrong_settings_are_wrong_usage(asked, capsys, arguments, message):
+    code, config, _ = asked(*arguments)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (code, config) == (2, None)
+    assert message in line

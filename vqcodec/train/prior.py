@@ -1,0 +1,375 @@
+"""Training of the prior: how likely an index is, given those around it, for a frozen network.
+
+The footage is encoded once (:mod:`vqcodec.train.codes`); then the levels' networks are trained on
+the index grids side by side. The result is the initial checkpoint, with the prior in it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vqcodec.errors import CheckpointError, OutputError
+from vqcodec.model import checkpoint as checkpoints
+from vqcodec.train.codes import Codes, encode_training, encode_validation
+from vqcodec.train.config import RunOptions
+from vqcodec.train.data import find_videos, prepare, split
+from vqcodec.train.loop import CACHED_SIDE, MODEL, Progress
+from vqcodec.train.prior_network import PriorNetwork, prior_config
+from vqcodec.train.process import stop_signals
+from vqcodec.train.state import read_state, save_state
+
+STATE = "prior-state.safetensors"
+BETAS = (0.9, 0.98)
+WARMUP = 50  # steps
+MOST_CHUNKS = 4  # times the batch, for levels of few symbols
+EMBEDDING_FACTOR = 3.0  # of the learning rate: each row is met by few steps
+
+Stopped: TypeAlias = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class PriorTraining:
+    """Everything that shapes a prior, apart from its data and the checkpoint it is for.
+
+    Attributes:
+        chunks: chunks of footage to encode and train on.
+        frames, size: shape of a chunk: multiples of the model's strides.
+        hidden: channels of the hidden layers.
+        embedding: channels of an embedded neighbour.
+        batch: chunks a step, of the finest grid; up to four times as many of coarser ones.
+        steps: optimiser steps.
+        minutes: stop after this much wall time, encoding aside; the learning rate then follows
+            time.
+        lr: peak learning rate of Adam, annealed to zero along a cosine.
+        memory: probability that a chunk may look at the chunk before it, where there is one.
+        validation: fraction of the videos set aside; the same videos as those of the network's
+            own training if the fraction is.
+        seed: of everything random.
+    """
+
+    chunks: int = 6000
+    frames: int = 32
+    size: int = 64
+    hidden: int = 96
+    embedding: int = 32
+    batch: int = 4
+    steps: int | None = None
+    minutes: float | None = 30.0
+    lr: float = 1e-2
+    memory: float = 0.5
+    validation: float = 0.02
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("chunks", "frames", "size", "hidden", "embedding", "batch", "steps"):
+            value = getattr(self, name)
+            if value is not None and not value >= 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        for name in ("minutes", "lr"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be above 0, not {value}")
+        for name in ("memory", "validation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in 0..1, not {getattr(self, name)}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, not {self.seed}")
+        if self.steps is None and self.minutes is None:
+            raise ValueError("steps or minutes must say how long to train")
+
+
+@dataclass(frozen=True)
+class PriorValidation:
+    """Bits an index costs on footage set aside, per level, coarsest first.
+
+    Attributes:
+        fixed: written at fixed length.
+        entropy: by how often the level's indices occur in the training footage, no context.
+        alone: by the prior, when no chunk may look at the chunk before.
+        memory: by the prior, when each chunk may look at the chunk before if there is one.
+    """
+
+    fixed: tuple[float, ...]
+    entropy: tuple[float, ...]
+    alone: tuple[float, ...]
+    memory: tuple[float, ...]
+
+
+class PriorReporter(Protocol):
+    """What a run tells; the command line draws it."""
+
+    def message(self, text: str) -> None: ...
+    def prepared(self, done: int, total: int, problem: str | None) -> None: ...
+    def encoded(self, done: int, total: int) -> None: ...
+    def progress(self, progress: Progress) -> None: ...
+    def predicted(self, step: int, result: PriorValidation) -> None: ...
+
+
+def train_prior(config: PriorTraining, options: RunOptions, reporter: PriorReporter) -> Path | None:
+    """Train until the schedule ends or SIGINT or SIGTERM arrives.
+
+    ``options.out`` receives ``prior-state.safetensors`` (to resume) and ``model.safetensors``,
+    ``options.init`` with the prior; its network is not touched.
+
+    Returns:
+        The model's path; None if the run was stopped before training began.
+
+    Raises:
+        CheckpointError: there is no ``init``, or it or the saved state does not fit.
+        DataError: no usable videos.
+        OutputError: ``out`` or the cache cannot be written.
+        ValueError: chunks that do not fit the model's strides.
+    """
+    with stop_signals() as stopped:
+        run = _Run(config, options, reporter)
+        codes = run.encode(stopped)
+        return None if codes is None else run.train(codes, stopped)
+
+
+class _Run:
+    def __init__(self, config: PriorTraining, options: RunOptions, reporter: PriorReporter) -> None:
+        self.config, self.options, self.reporter = config, options, reporter
+        if options.init is None:
+            raise CheckpointError("a prior is for a checkpoint: none was given")
+        self.checkpoint = checkpoints.load(options.init)
+        model = self.checkpoint.config
+        if config.size % model.stride or config.frames % model.stride_t:
+            raise ValueError(
+                f"size and frames must be multiples of {model.stride} and {model.stride_t}, "
+                f"not {config.size} and {config.frames}"
+            )
+        try:
+            options.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{options.out}: {error.strerror}") from error
+        torch.manual_seed(config.seed)
+        state = self.checkpoint.build().state_dict()
+        self.network = PriorNetwork(
+            prior_config(model, hidden=config.hidden, embedding=config.embedding),
+            [tensor for name, tensor in state.items() if name.endswith(".codebook")],
+        ).to(options.device)
+        embeddings, others = self.network.groups()
+        self.optimizer = torch.optim.Adam(
+            [{"params": embeddings, "factor": EMBEDDING_FACTOR}, {"params": others, "factor": 1.0}],
+            lr=config.lr,
+            betas=BETAS,
+            fused=True,
+        )
+        self.step, self.elapsed, self.videos = 0, 0.0, 0
+        if options.resume and (options.out / STATE).exists():
+            self._resume(options.out / STATE)
+
+    def encode(self, stopped: Stopped) -> tuple[Codes, Codes] | None:
+        """Codes to train on and to validate on; None if stopped."""
+        config, options = self.config, self.options
+        videos = find_videos(options.data)
+        footage = prepare(
+            videos,
+            options.cache,
+            short_side=CACHED_SIDE * config.size,
+            report=lambda done, problem: self.reporter.prepared(done, len(videos), problem),
+        )
+        training, validation = split(footage, config.validation)
+        self.videos = len(training)
+
+        def report(done: int) -> bool:
+            self.reporter.encoded(done, config.chunks)
+            return stopped()
+
+        shape = {"frames": config.frames, "size": config.size}
+        codes = encode_training(
+            self.checkpoint,
+            training,
+            options.cache,
+            **shape,
+            chunks=config.chunks,
+            seed=config.seed,
+            device=options.device,
+            report=report,
+        )
+        if codes is None:
+            self.reporter.message("stopped while encoding; run again to resume")
+            return None
+        return codes, encode_validation(self.checkpoint, validation, **shape, device=options.device)
+
+    def train(self, codes: tuple[Codes, Codes], stopped: Stopped) -> Path:
+        config, options = self.config, self.options
+        training, held_out = (_Grids(part, self.network, options.device) for part in codes)
+        began, first_step, earlier = time.monotonic(), self.step, self.elapsed
+        while True:
+            self.elapsed = earlier + time.monotonic() - began
+            fraction = self._fraction()
+            if fraction >= 1 or stopped():
+                break
+            lr = self._learning_rate(fraction)
+            bits = self._train_step(training, lr)
+            self.step += 1
+            seconds = time.monotonic() - began
+            speed = (self.step - first_step) * config.batch / seconds
+            self.reporter.progress(
+                Progress(self.step, fraction, earlier + seconds, speed, bits, lr)
+            )
+            if self.step % options.validate_every == 0:
+                self._validate(training, held_out)
+            if self.step % options.save_every == 0:
+                self._save()
+        self._save()  # first: who sends SIGTERM may not wait for long
+        result = self._validate(training, held_out)
+        path = options.out / MODEL
+        checkpoints.save(self._finished(result), path)
+        if fraction < 1:
+            self.reporter.message(f"stopped at step {self.step}; run again to resume")
+        return path
+
+    def _train_step(self, grids: _Grids, lr: float) -> float:
+        """One step of all levels; returns mean bits an index, levels weighed alike."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group["factor"]
+        self.optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for number in range(len(self.network.levels)):
+            # Levels share no weights: one after the other, they need less memory.
+            current, previous = grids.take(*self._batch(grids, number))
+            bits = self.network.level(number).bits(current, previous).mean()
+            bits.backward()  # type: ignore[no-untyped-call]
+            total += float(bits.detach())
+        self.optimizer.step()
+        self.network.project()
+        return total / len(self.network.levels)
+
+    def _batch(self, grids: _Grids, number: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Chunks of this step for a level, and which of them may look back.
+
+        Functions of (seed, step). Coarse grids, with few symbols, take more chunks.
+        """
+        config = self.config
+        more = min(MOST_CHUNKS, grids.symbols(-1) // grids.symbols(number))
+        batch = min(config.batch * more, len(grids))
+        epoch, place = divmod(self.step, len(grids) // batch)
+        order = np.random.default_rng((config.seed, epoch)).permutation(len(grids))
+        remembers = np.random.default_rng((config.seed, epoch, place)).random(batch)
+        return order[place * batch : (place + 1) * batch], remembers < config.memory
+
+    @torch.no_grad()
+    def _validate(self, training: _Grids, held_out: _Grids) -> PriorValidation:
+        levels = self.network.config.levels
+        bits = np.zeros((2, len(levels)))
+        for start in range(0, len(held_out), self.config.batch):
+            chunks = np.arange(start, min(start + self.config.batch, len(held_out)))
+            for memory in (False, True):
+                current, previous = held_out.take(chunks, np.full(len(chunks), memory))
+                for number in range(len(levels)):
+                    mean = float(self.network.level(number).bits(current, previous).mean())
+                    bits[int(memory), number] += mean * len(chunks) / len(held_out)
+        result = PriorValidation(
+            fixed=tuple(float((level.entries - 1).bit_length()) for level in levels),
+            entropy=tuple(
+                _cross_entropy(seen, found, level.entries)
+                for seen, found, level in zip(training.grids, held_out.grids, levels, strict=True)
+            ),
+            alone=tuple(bits[0].tolist()),
+            memory=tuple(bits[1].tolist()),
+        )
+        self.reporter.predicted(self.step, result)
+        return result
+
+    def _finished(self, result: PriorValidation) -> checkpoints.Checkpoint:
+        card = {
+            "training": dataclasses.asdict(self.config),
+            "steps": self.step,
+            "minutes": round(self.elapsed / 60, 1),
+            "device": self.options.device,
+            "videos": self.videos,
+            "validation": dataclasses.asdict(result),
+        }
+        return dataclasses.replace(
+            self.checkpoint,
+            card={**self.checkpoint.card, "prior": card},
+            prior=checkpoints.store(self.network.config, self.network.tensors()),
+        )
+
+    def _fraction(self) -> float:
+        config = self.config
+        by_steps = self.step / config.steps if config.steps else 0.0
+        by_time = self.elapsed / (60 * config.minutes) if config.minutes else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    def _learning_rate(self, fraction: float) -> float:
+        warm = min(1.0, (self.step + 1) / WARMUP)
+        return self.config.lr * warm * 0.5 * (1 + math.cos(math.pi * fraction))
+
+    def _save(self) -> None:
+        info = {"step": self.step, "elapsed": self.elapsed, **self._identity()}
+        save_state(self.options.out / STATE, self.network, self.optimizer, info)
+
+    def _resume(self, path: Path) -> None:
+        state = read_state(path)
+        try:
+            step, elapsed = int(state.info["step"]), float(state.info["elapsed"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: damaged: {error}") from error
+        if any(state.info.get(key) != value for key, value in self._identity().items()):
+            raise CheckpointError(
+                f"{path}: was saved under other settings or for another --init; "
+                "use those, another --out, or --restart"
+            )
+        state.restore(self.network, self.optimizer)
+        self.step, self.elapsed = step, elapsed
+        self.reporter.message(f"resumed at step {self.step}")
+
+    def _identity(self) -> dict[str, str]:
+        """What a saved state must agree in; a run may be made longer or shorter."""
+        settings = dataclasses.asdict(self.config)
+        del settings["steps"], settings["minutes"]
+        return {
+            "config": json.dumps(settings, sort_keys=True),
+            "prior": self.network.config.to_json(),
+            "network": self.checkpoint.network_id.hex(),
+        }
+
+
+class _Grids:
+    """Codes as tensors, ready to be cut into batches."""
+
+    def __init__(self, codes: Codes, network: PriorNetwork, device: str) -> None:
+        self.grids = [torch.from_numpy(grid).to(device) for grid in codes.grids]
+        self._follows = codes.follows
+        self._absent = [level.entries for level in network.config.levels]
+
+    def __len__(self) -> int:
+        return len(self._follows)
+
+    def symbols(self, level: int) -> int:
+        """Symbols of a level in a chunk."""
+        return self.grids[level][0].numel()
+
+    def take(
+        self, chunks: NDArray[np.int64], remembers: NDArray[np.bool_]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Grids of some chunks, and of the chunks before them, for those which may look there."""
+        here = torch.from_numpy(chunks)
+        known = torch.from_numpy(self._follows[chunks] & remembers)[:, None, None, None]
+        current = [grid[here].int() for grid in self.grids]
+        previous = [
+            grid[here - 1].int().where(known.to(grid.device), absent)
+            for grid, absent in zip(self.grids, self._absent, strict=True)
+        ]
+        return current, previous
+
+
+def _cross_entropy(seen: Tensor, found: Tensor, entries: int) -> float:
+    """Bits an index of ``found`` by the histogram of ``seen``, each entry counted once more."""
+    counts = torch.bincount(seen.flatten(), minlength=entries).double() + 1
+    return float(-(counts / counts.sum()).log2()[found.long()].mean())

@@ -1,0 +1,385 @@
+"""The prior in torch, for training: the integer network of :mod:`vqcodec.entropy`, with gradients.
+
+Weights are kept as floats, and rounded to the integers that are exported on every pass, with
+straight-through gradients. Whatever follows is the integer arithmetic of the format done in
+float32, where it is exact, so the logits trained are the logits coded with. Scales are powers of
+two and fixed: one unit of a weight, activation or logit is so many integers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vqcodec.entropy.config import MAX_INPUTS, LevelPrior, Neighbour, PriorConfig
+from vqcodec.model.config import ModelConfig
+
+# Integers to a unit. A weight reaches 127 of them, an activation likewise.
+EMBEDDING = 64
+INPUT = 128  # weights of the first layer
+HIDDEN = 128  # weights of the second and third
+OUTPUT = 64  # weights of the digits' logits, whose unit is a bit
+ACTIVATION = 32
+
+FIRST_SUM, HIDDEN_SUM, LOGIT = EMBEDDING * INPUT, ACTIVATION * HIDDEN, ACTIVATION * OUTPUT
+SHIFTS = (
+    (FIRST_SUM // ACTIVATION).bit_length() - 1,
+    (HIDDEN_SUM // ACTIVATION).bit_length() - 1,
+    (HIDDEN_SUM // ACTIVATION).bit_length() - 1,
+)
+LOGIT_SHIFT = (LOGIT // 64).bit_length() - 1  # to the format's 64 steps a bit
+MAX_BIAS = 1 << 21
+
+
+def prior_config(model: ModelConfig, *, hidden: int, embedding: int) -> PriorConfig:
+    """The prior of a model: what each level looks at.
+
+    A level looks at its own last steps and at its four sides, at the next coarser level in and
+    around the same place, and at all others in the same place. The corners of the last step, tried
+    too, did not pay within the training there is time for.
+    """
+    return PriorConfig(
+        tuple(
+            LevelPrior(
+                grid.stride_t,
+                grid.stride,
+                grid.entries,
+                hidden,
+                embedding,
+                neighbours=_neighbours(model, number, MAX_INPUTS // embedding),
+                shifts=SHIFTS,
+                shift=LOGIT_SHIFT,
+            )
+            for number, grid in enumerate(model.grids)
+        )
+    )
+
+
+_HERE = ((0, 0),)
+_SIDES = ((-1, 0), (1, 0), (0, -1), (0, 1))
+
+
+def _neighbours(model: ModelConfig, number: int, most: int) -> tuple[Neighbour, ...]:
+    """What level ``number`` looks at: up to ``most`` codes, those that tell more first."""
+    found = [
+        (number, -1, _HERE),
+        (number, 0, _SIDES),
+        *((source, 0, _HERE) for source in reversed(range(number))),
+        (number, -1, _SIDES),
+    ]
+    if number:
+        found.append((number - 1, 0, _SIDES))
+        if model.grids[number - 1].stride_t > model.grids[number].stride_t:
+            found += [(number - 1, 1, _HERE), (number - 1, -1, _HERE)]
+    found.append((number, -2, _HERE))
+    return tuple(Neighbour(source, dt, *at) for source, dt, places in found for at in places)[:most]
+
+
+class PriorNetwork(nn.Module):
+    """One network a level; they share nothing but the grids they look at.
+
+    Args:
+        config: the architecture.
+        codebooks: per level (entries, any width), what its indices stand for. Embeddings start
+            from them, so that what is learnt of an index is soon known of those like it.
+    """
+
+    def __init__(self, config: PriorConfig, codebooks: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.config = config
+        self.levels = nn.ModuleList(
+            LevelNetwork(config, number, codebooks) for number in range(len(config.levels))
+        )
+
+    def level(self, number: int) -> LevelNetwork:
+        """The network of a level."""
+        level = self.levels[number]
+        assert isinstance(level, LevelNetwork)
+        return level
+
+    def project(self) -> None:
+        """See :meth:`LevelNetwork.project`."""
+        for number in range(len(self.levels)):
+            self.level(number).project()
+
+    def groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """The parameters: embeddings, of which a step meets only a few rows, and all others."""
+        embeddings: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
+        for name, parameter in self.named_parameters():
+            (embeddings if "embedding" in name else others).append(parameter)
+        return embeddings, others
+
+    def tensors(self) -> dict[str, NDArray[np.integer[Any]]]:
+        """What is exported: int8 and int32 arrays, as :meth:`PriorConfig.shapes` names them."""
+        return {
+            f"{number}.{name}": array
+            for number in range(len(self.levels))
+            for name, array in self.level(number).tensors().items()
+        }
+
+
+class LevelNetwork(nn.Module):
+    """The network that predicts the symbols of one level.
+
+    All parameters are in units (see the constants above). Names and shapes are the format's.
+    """
+
+    def __init__(self, config: PriorConfig, number: int, codebooks: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.config, self.number = config, number
+        shapes = {
+            name.removeprefix(f"{number}."): shape
+            for name, (_, shape) in config.shapes().items()
+            if name.startswith(f"{number}.")
+        }
+        self.scales = {name: _scale(name) for name in shapes}
+        # A dot would make a parameter a module's.
+        self.parameter_of = nn.ParameterDict(
+            {name.replace(".", "_"): _initial(name, shape) for name, shape in shapes.items()}
+        )
+        for source in config.levels[number].sources:
+            self._parameter(f"embedding.{source}").data[:-1] = _embedded(
+                codebooks[source], config.levels[number].embedding
+            )
+        self.project()
+
+    def bits(self, grids: Sequence[Tensor], previous: Sequence[Tensor]) -> Tensor:
+        """What each symbol of the level costs when all before it are known.
+
+        Args:
+            grids: levels up to this one at least, integers (B, T', H', W').
+            previous: the same of the chunk before; a grid of ``entries`` where there is none.
+
+        Returns:
+            (B, T', H', W') float32.
+        """
+        shape = grids[self.number].shape
+        symbols = grids[self.number].reshape(-1).long()
+        order = torch.argsort(symbols)  # rows of one high digit in a row
+        rows = contexts(self.config, self.number, grids, previous).flatten(0, 3)[order]
+        places = self.places(shape).reshape(-1)[order]
+        sorted_bits = self._bits(rows, places, symbols[order])
+        return torch.empty_like(sorted_bits).index_put((order,), sorted_bits).reshape(shape)
+
+    def _bits(self, rows: Tensor, places: Tensor, symbols: Tensor) -> Tensor:
+        """(N, neighbours), (N,), (N,) ascending → (N,)."""
+        low = self._level.low
+        high_digits, low_digits = symbols // low, symbols % low
+        high_logits, hidden = self.high(rows, places)
+        low_logits = self.low(hidden, high_digits)
+        high_nats = F.cross_entropy(high_logits * _NATS, high_digits, reduction="none")
+        low_nats = F.cross_entropy(low_logits * _NATS, low_digits, reduction="none")
+        return (high_nats + low_nats) / math.log(2)
+
+    def high(self, rows: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of the high digit (N, high) and the second activation (N, H), integers.
+
+        Args:
+            rows: (N, neighbours) codes; ``entries`` of their level where absent.
+            places: (N,) from :meth:`places`.
+        """
+        level, config = self._level, self.config
+        hidden = level.hidden
+        w1 = self._weight("w1").view(len(level.neighbours), level.embedding, hidden)
+        # Of each entry and neighbour, its share of the first sum: a look-up instead of a product.
+        tables, starts, start = [], torch.zeros(len(level.neighbours), dtype=torch.int64), 0
+        for source in level.sources:
+            here = [n for n, at in enumerate(level.neighbours) if at.level == source]
+            table = self._weight(f"embedding.{source}") @ w1[here]  # (n, entries + 1, H)
+            tables.append(table.flatten(0, 1))
+            rows_each = config.levels[source].entries + 1
+            starts[here] = start + torch.arange(len(here)) * rows_each
+            start += len(here) * rows_each
+        bias = self._weight("parity")[:, None] + self._weight("phase").flatten(0, 2)
+        tables.append(bias.flatten(0, 1))
+        index = torch.cat([rows + starts.to(rows.device), places[:, None] + start], 1)
+        x1 = F.embedding_bag(index, torch.cat(tables), mode="sum")
+        h1 = _activate(x1, level.shifts[0])
+        h2 = _activate(torch.addmm(self._weight("b2"), h1, self._weight("w2")), level.shifts[1])
+        return torch.addmm(self._weight("b_high"), h2, self._weight("w_high")), h2
+
+    def low(self, hidden: Tensor, high_digits: Tensor) -> Tensor:
+        """Logits of the low digit (N, low), integers; minus infinity where it cannot occur.
+
+        Args:
+            hidden: (N, H), the second activation.
+            high_digits: (N,), ascending.
+        """
+        level = self._level
+        counts = torch.bincount(high_digits, minlength=level.high).tolist()
+        x3 = hidden @ self._weight("w3") + F.embedding(high_digits, self._weight("b3"))
+        h3 = _activate(x3, level.shifts[2])
+        parts = zip(
+            self._weight("b_low").unbind(),
+            torch.split(h3, counts),
+            self._weight("w_low").unbind(),
+            strict=True,
+        )
+        logits = torch.cat([torch.addmm(bias, part, weight) for bias, part, weight in parts])
+        spare = level.high * level.low - level.entries
+        if spare:  # of the last high digit alone
+            impossible = torch.zeros_like(logits, dtype=torch.bool)
+            impossible[len(logits) - counts[-1] :, level.low - spare :] = True
+            logits = logits.masked_fill(impossible, -math.inf)
+        return logits
+
+    def places(self, shape: Sequence[int]) -> Tensor:
+        """(B, T', H', W') int64: pass and place in the coarsest level's cell, as one number."""
+        batch, *grid = shape
+        across_t, across = self.config.phases(self.number)
+        t, y, x = torch.meshgrid(*(torch.arange(side) for side in grid), indexing="ij")
+        phase = (t % across_t * across + y % across) * across + x % across
+        place = (y + x) % 2 * across_t * across**2 + phase
+        return place.to(self._parameter("w1").device).expand(batch, -1, -1, -1)
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Put parameters that a step has pushed out of the integers' range back onto its edge."""
+        for name, scale in self.scales.items():
+            reach = (MAX_BIAS if _is_bias(name) else 127) / scale
+            self._parameter(name).clamp_(-reach, reach)
+
+    def tensors(self) -> dict[str, NDArray[np.integer[Any]]]:
+        """The integers, by name."""
+        return {
+            name: self._weight(name)
+            .detach()
+            .to("cpu", torch.int32 if _is_bias(name) else torch.int8)
+            .numpy()
+            for name in self.scales
+        }
+
+    @property
+    def _level(self) -> LevelPrior:
+        return self.config.levels[self.number]
+
+    def _parameter(self, name: str) -> nn.Parameter:
+        parameter = self.parameter_of[name.replace(".", "_")]
+        assert isinstance(parameter, nn.Parameter)
+        return parameter
+
+    def _weight(self, name: str) -> Tensor:
+        """A parameter as integers; gradients pass as if it were not rounded."""
+        rounded: Tensor = _Round.apply(self._parameter(name) * self.scales[name])
+        return rounded
+
+
+def contexts(
+    config: PriorConfig, number: int, grids: Sequence[Tensor], previous: Sequence[Tensor]
+) -> Tensor:
+    """What each symbol of a level sees: (B, T', H', W', neighbours) int64, ``entries`` if nothing.
+
+    Args:
+        grids, previous: as of :meth:`LevelNetwork.bits`.
+    """
+    level = config.levels[number]
+    shape = grids[number].shape[1:]
+    second = (torch.arange(shape[1])[:, None] + torch.arange(shape[2])) % 2 == 1
+    joined = {}
+    for source in level.sources:
+        both = torch.cat([previous[source], grids[source]], 1).long()
+        # One step of nothing at the end of each axis, for all that lies outside.
+        joined[source] = F.pad(both, (0, 1) * 3, value=config.levels[source].entries)
+    found = []
+    for source, dt, dy, dx in level.neighbours:
+        coarse, codes, start = config.levels[source], joined[source], previous[source].shape[1]
+        ratio_t, ratio = coarse.stride_t // level.stride_t, coarse.stride // level.stride
+        t = _along(shape[0], ratio_t, start + dt, codes.shape[1] - 1)
+        y = _along(shape[1], ratio, dy, codes.shape[2] - 1)
+        x = _along(shape[2], ratio, dx, codes.shape[3] - 1)
+        codes = codes[:, t[:, None, None], y[:, None], x]
+        if source == number and dt == 0:
+            codes = codes.where(second.to(codes.device), coarse.entries)
+        found.append(codes)
+    return torch.stack(found, -1)
+
+
+def _along(side: int, ratio: int, offset: int, length: int) -> Tensor:
+    """(side,) places of a neighbour along an axis, or ``length`` where it lies outside."""
+    place = torch.arange(side) // ratio + offset
+    return place.where((place >= 0) & (place < length), length)
+
+
+class _Round(torch.autograd.Function):
+    """The nearest integer; the gradient is that of no rounding."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]
+
+
+class _Activation(torch.autograd.Function):
+    """``clip(rshift_round(x, shift), 0, 127)``; the gradient is that of the clip alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, shift: int) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.shift = shift
+        return (x * 2.0**-shift).add_(0.5).floor_().clamp_(0, 127)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        inside = torch.ops.aten.hardtanh_backward(gradients[0], x, 0, 127 << ctx.shift)
+        return inside.mul_(2.0**-ctx.shift), None
+
+
+def _activate(x: Tensor, shift: int) -> Tensor:
+    y: Tensor = _Activation.apply(x, shift)
+    return y
+
+
+def _embedded(codebook: Tensor, width: int) -> Tensor:
+    """(entries, any) → (entries, width): turned at random, distances kept if there is room."""
+    centred = codebook.detach().cpu().float() - codebook.float().mean(0)
+    turned = centred @ nn.init.orthogonal_(torch.empty(centred.shape[1], width))
+    return turned * (_EMBEDDED / turned.square().mean().sqrt().clamp(min=1e-6))
+
+
+_EMBEDDED = 0.5  # spread of embeddings to start from
+_NATS = math.log(2) / LOGIT
+
+
+def _is_bias(name: str) -> bool:
+    return name.startswith("b") or name in ("phase", "parity")
+
+
+def _scale(name: str) -> int:
+    if name.startswith("embedding."):
+        return EMBEDDING
+    return {
+        "w1": INPUT,
+        "phase": FIRST_SUM,
+        "parity": FIRST_SUM,
+        "w2": HIDDEN,
+        "b2": HIDDEN_SUM,
+        "w3": HIDDEN,
+        "b3": HIDDEN_SUM,
+        "w_high": OUTPUT,
+        "b_high": LOGIT,
+        "w_low": OUTPUT,
+        "b_low": LOGIT,
+    }[name]
+
+
+def _initial(name: str, shape: tuple[int, ...]) -> nn.Parameter:
+    """A parameter to start from: activations near 1, logits near 0."""
+    if name.startswith("embedding."):
+        return nn.Parameter(torch.randn(shape) * _EMBEDDED)
+    if _is_bias(name):
+        return nn.Parameter(torch.zeros(shape))
+    fan_in = shape[-2]
+    gain = {"w1": 2.0, "w2": 1.0, "w3": 1.0}.get(name, 0.1)
+    return nn.Parameter(torch.randn(shape) * gain / math.sqrt(fan_in))
