@@ -7,14 +7,15 @@ import pytest
 from video_builders import noise, scene
 
 from vqcodec.codec import Codec
-from vqcodec.errors import CheckpointError, ModelMismatchError
+from vqcodec.errors import CheckpointError, ModelMismatchError, QualityError
 from vqcodec.model import checkpoint as checkpoints
+from vqcodec.model.prior import load_prior
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 31, 32, 33])
 def test_any_number_of_frames(codec, count):
     frames = scene(count)
-    top, bottom = codec.encode(frames)
+    top, bottom = codec.encode(frames, 2)
     steps = -(-count // 8)
     assert top.shape == (steps, 8, 8)
     assert bottom.shape == (2 * steps, 16, 16)
@@ -27,7 +28,8 @@ def test_any_number_of_frames(codec, count):
 
 def test_any_size(codec):
     frames = scene(40, 96, 80)
-    top, bottom = codec.encode(frames)
+    top, bottom, *finer = codec.encode(frames)
+    assert [grid.shape for grid in finer] == [(10, 24, 20)] * 2
     assert (top.shape, bottom.shape) == ((5, 12, 10), (10, 24, 20))
     assert codec.decode((top, bottom)).shape == frames.shape
 
@@ -87,9 +89,10 @@ def test_other_frames_are_refused(codec, frames):
 
 
 def test_impossible_grids_are_refused(codec):
-    top, bottom = codec.encode(scene(8))
+    top, bottom = codec.encode(scene(8), 2)
     for grids, reason in (
-        ((top,), "1 grids for 2 levels"),
+        ((), "0 grids for 4 levels"),
+        ((top, bottom) * 3, "6 grids for 4 levels"),
         ((top, top), "different clips"),
         ((top, bottom[:0]), "not int16"),
         ((top, bottom[0]), "not int16"),
@@ -99,6 +102,30 @@ def test_impossible_grids_are_refused(codec):
     ):
         with pytest.raises(ValueError, match=reason):
             codec.decode(grids)
+
+
+def test_quality_levels_are_nested(codec):
+    frames = noise(16)
+    grids = codec.encode(frames)
+    assert len(grids) == len(codec.levels) == 4
+    for quality in (1, 2, 3, 4):
+        fewer = codec.encode(frames, quality)
+        assert len(fewer) == quality
+        for one, same in zip(fewer, grids, strict=False):
+            np.testing.assert_array_equal(one, same)
+        assert codec.decode(fewer).shape == frames.shape
+    pictures = codec.decode_batch([grids[:3], codec.encode(scene(16), 3)])
+    assert np.abs(pictures[0].astype(int) - codec.decode(grids[:3])).max() <= 1
+    for quality in (0, 5, -1):
+        with pytest.raises(QualityError, match=f"quality levels 1 to 4, not {quality}"):
+            codec.encode(frames, quality)
+
+
+def test_the_prior_is_the_checkpoint_s(codec, foreseeing, foresight):
+    assert codec.prior is None
+    assert foreseeing.prior is not None
+    assert foreseeing.prior.digest() == load_prior(foresight).digest()
+    assert foreseeing.model_id != codec.model_id
 
 
 def test_loading(codec, tiny, stranger, shipped):

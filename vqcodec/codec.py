@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from vqcodec.container import Level
 from vqcodec.container.header import MODEL_ID_BYTES
-from vqcodec.errors import CheckpointError
+from vqcodec.errors import CheckpointError, QualityError
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model import registry
+from vqcodec.search import search
 
 Frames = NDArray[np.uint8]
 Grids = tuple[NDArray[np.int16], ...]
@@ -24,11 +25,15 @@ class Codec:
 
     Frames are uint8 (T, H, W, 3) RGB; H and W multiples of ``stride``, T any number from 1. Grids
     are int16 (T', H', W'), one for each level, coarsest first, where T' counts steps over T padded
-    up to a multiple of ``stride_t``: (4, 8, 8) and (8, 16, 16) for 32 frames of 64×64.
+    up to a multiple of ``stride_t``: (4, 8, 8), (8, 16, 16), ... for 32 frames of 64×64.
+
+    Quality level *q* is the first *q* grids: encoding can stop there, and decoding takes what
+    there is.
 
     Attributes:
         model_id: 8 bytes, as files store it.
-        levels: strides and codebook sizes, as files store them.
+        levels: strides and codebook sizes of all levels, as files store them.
+        prior: predicts indices, for the range packer; None if the model has none.
         stride, stride_t: of the coarsest level.
     """
 
@@ -36,9 +41,8 @@ class Codec:
         self._device = _device(device)
         self._network = checkpoint.build().to(self._device)
         self.model_id = checkpoint.model_id[:MODEL_ID_BYTES]
-        self.levels = tuple(
-            Level(level.stride_t, level.stride, level.entries) for level in checkpoint.config.levels
-        )
+        self.levels = tuple(Level(*grid) for grid in checkpoint.config.grids)
+        self.prior = None if checkpoint.prior is None else checkpoint.prior.build()
         self.stride, self.stride_t = checkpoint.config.stride, checkpoint.config.stride_t
 
     @classmethod
@@ -69,28 +73,76 @@ class Codec:
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from error
 
-    def encode(self, frames: Frames) -> Grids:
+    def encode(self, frames: Frames, quality: int | None = None) -> Grids:
         """Encode one chunk. The last frame is repeated to fill up the coarsest grid's last step.
 
+        Args:
+            frames: of the chunk.
+            quality: how many grids; None for all.
+
         Raises:
+            QualityError: the model has no such quality level.
             ValueError: not uint8 (T, H, W, 3), or H or W is no multiple of ``stride``.
         """
-        return self.encode_batch([frames])[0]
+        return self.encode_batch([frames], quality)[0]
 
     def decode(self, grids: Sequence[NDArray[np.integer]], frames: int | None = None) -> Frames:
         """Decode one chunk to uint8 (T, H, W, 3), cut to ``frames`` if that is given.
+
+        The grids are of any quality level: the first ones, as many as there are.
 
         Raises:
             ValueError: grids that no clip encodes to, or an index outside its codebook.
         """
         return self.decode_batch([grids], [frames])[0]
 
+    def levels_at(self, quality: int | None) -> tuple[Level, ...]:
+        """The levels of a quality level; of None all.
+
+        Raises:
+            QualityError: the model has no such quality level.
+        """
+        if quality is not None and not 1 <= quality <= len(self.levels):
+            raise QualityError(
+                f"the model has quality levels 1 to {len(self.levels)}, not {quality}"
+            )
+        return self.levels[:quality]
+
     @torch.inference_mode()
-    def encode_batch(self, chunks: Sequence[Frames]) -> list[Grids]:
-        """Encode chunks of one shape together; faster than one by one."""
+    def encode_batch(
+        self,
+        chunks: Sequence[Frames],
+        quality: int | None = None,
+        *,
+        effort: int = 0,
+        trade: float = 1.0,
+        before: Sequence[NDArray[np.int16]] | None = None,
+        follows: Sequence[bool] = (),
+    ) -> list[Grids]:
+        """Encode chunks of one shape together; faster than one by one.
+
+        Args:
+            chunks: uint8 (T, H, W, 3) each.
+            quality: how many grids; None for all.
+            effort: 0 for the nearest codes; up to 9 to search for better and cheaper ones.
+            trade: one per cent of the bits is worth this many per cent of the mean squared error.
+            before: grids of the chunk before the first, if that may be packed with memory of it.
+            follows: for each chunk whether it may be packed with memory of the one before it;
+                none by default.
+        """
+        count = len(self.levels_at(quality))
         batch = torch.from_numpy(np.stack([self._padded(frames) for frames in chunks]))
         clips = batch.to(self._device).permute(0, 4, 1, 2, 3).float().div_(255)
-        grids = self._network.encode(clips)
+        grids = search(
+            self._network,
+            clips,
+            count,
+            effort=effort,
+            trade=trade,
+            prior=self.prior,
+            before=before,
+            follows=follows,
+        )
         arrays = [grid.to(torch.int16).cpu().numpy() for grid in grids]
         return [tuple(array[number] for array in arrays) for number in range(len(chunks))]
 
@@ -128,10 +180,10 @@ class Codec:
         return np.concatenate([frames, np.repeat(frames[-1:], -count % self.stride_t, axis=0)])
 
     def _check(self, grids: Sequence[NDArray[np.integer]]) -> None:
-        if len(grids) != len(self.levels):
+        if not 1 <= len(grids) <= len(self.levels):
             raise ValueError(f"{len(grids)} grids for {len(self.levels)} levels")
         covered = set()
-        for grid, level in zip(grids, self.levels, strict=True):
+        for grid, level in zip(grids, self.levels, strict=False):
             if grid.ndim != 3 or not grid.size or not np.issubdtype(grid.dtype, np.integer):
                 raise ValueError(
                     f"a grid is of integers, (T', H', W'), not {grid.dtype} {grid.shape}"

@@ -1,0 +1,235 @@
+"""Codes chosen by what they cost: the encoder's search for the least D + λR.
+
+The nearest code is only a first guess: it knows neither its bits nor what the decoder makes of it
+and its neighbours. The search starts there, and in every round
+
+1. decodes the present codes, and takes the gradient of the squared error for every code vector;
+2. asks the prior what every entry would cost at every place;
+3. models the error around the present codes as a quadratic, whose curvature comes from pushing
+   random signs back through the decoder (Hutchinson's estimate of JᵀJ);
+4. moves every place to the entry of the least modelled D + λR.
+
+Neighbours move at the same time, which the model of a single place does not see: so the curvature
+is taken for stiffer than it is, less so while rounds succeed (Levenberg's method). A round that
+made a clip worse is undone. The decoder knows nothing of all this.
+
+λ is set for each clip by ``trade``: one per cent of its bits is worth ``trade`` per cent of its
+mean squared error. So all clips give and take at one slope of PSNR against the logarithm of rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqcodec.entropy.context import Grid
+from vqcodec.entropy.prior import Prior
+from vqcodec.model.network import MSVQVAE
+
+MAX_EFFORT = 9
+_ROUNDS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24)  # by effort
+STIFF = 3.0  # at first
+LOOSEN, TIGHTEN = 1.2, 2.0
+
+
+def search(
+    network: MSVQVAE,
+    clips: Tensor,
+    quality: int,
+    *,
+    effort: int,
+    trade: float,
+    prior: Prior | None,
+    before: Sequence[Grid] | None = None,
+    follows: Sequence[bool] = (),
+) -> tuple[Tensor, ...]:
+    """Encode (B, 3, T, H, W) in 0..1 → the first ``quality`` grids, (B, T', H', W') int64.
+
+    Args:
+        network: in evaluation mode, its parameters without gradients.
+        clips: the pictures.
+        quality: how many grids, 1 to the number that the model has.
+        effort: 0 for the nearest codes, up to 9: how many rounds are tried.
+        trade: how much distortion the bits are worth; 0 for the least distortion.
+        prior: what codes cost; None if the model has none, then only distortion counts.
+        before: grids of the chunk before the first clip, if the prior may look at them.
+        follows: for each clip whether the prior may look at the chunk before it; none by default.
+    """
+    grids = list(network.encode(clips, quality))
+    rounds = _ROUNDS[effort]
+    if not rounds:
+        return tuple(grids)
+    with torch.inference_mode(False):
+        return _Search(network, clips.clone(), trade, prior, before, follows).run(grids, rounds)
+
+
+class _Search:
+    def __init__(
+        self,
+        network: MSVQVAE,
+        clips: Tensor,
+        trade: float,
+        prior: Prior | None,
+        before: Sequence[Grid] | None,
+        follows: Sequence[bool],
+    ) -> None:
+        self.network, self.clips, self.trade = network, clips, trade
+        self.prior, self.before = prior, before
+        self.follows = follows or [False] * len(clips)
+        self.books = network.codebooks()
+        self.levels = len(network.config.levels)
+        self.generator = torch.Generator().manual_seed(0)  # equal input, equal output
+        self.price: Tensor | None = None  # λ of each clip, squared error per bit
+        self.curvatures: list[Tensor] = []  # (C, C) half the mean Hessian, per level
+
+    def run(self, grids: list[Tensor], rounds: int) -> tuple[Tensor, ...]:
+        best = self._look(grids)
+        stiff = torch.full_like(best.score, STIFF)
+        for number in range(rounds):
+            moved = self._move(best, stiff)
+            found = self._look(moved, model=number + 1 < rounds)
+            better = found.score < best.score
+            best = _choose(better, found, best)
+            stiff = torch.where(better, stiff / LOOSEN, stiff * TIGHTEN)
+        return tuple(best.grids)
+
+    def _look(self, grids: list[Tensor], model: bool = True) -> _State:
+        """How good codes are and, with ``model``, where it gets better from there."""
+        with torch.enable_grad():
+            vectors, error, picture = self._decode(grids)
+            slopes, pushed = [], []
+            if model:
+                slopes = list(torch.autograd.grad(error.sum(), vectors, retain_graph=True))
+                signs = torch.randint(0, 2, picture.shape, generator=self.generator) * 2.0 - 1
+                probe = (picture * signs.to(picture.device)).sum() * (255 / 3**0.5)
+                pushed = list(torch.autograd.grad(probe, vectors))
+        weights = []
+        for push in pushed:
+            if len(self.curvatures) < len(pushed):
+                rows = push.flatten(0, 3)
+                self.curvatures.append(rows.T @ rows / len(rows))
+            power = push.square().mean(-1)
+            # One probe of few channels is a noisy estimate of how much a place counts.
+            weights.append((power / power.mean() + 1) / 2)
+        return _State(grids, self._score(grids, error.detach()), slopes, weights)
+
+    def _score(self, grids: list[Tensor], error: Tensor) -> Tensor:
+        """(B,) D + λR of each clip."""
+        if self.prior is None or not self.trade:
+            return error
+        chunks, previous = self._arrays(grids)
+        bits = torch.tensor(
+            [
+                sum(float(cost.sum()) for cost in self.prior.cost(chunk, before))
+                for chunk, before in zip(chunks, previous, strict=True)
+            ],
+            device=error.device,
+        )
+        if self.price is None:
+            self.price = self.trade * error / bits.clamp(min=1)
+        return error + self.price * bits
+
+    def _arrays(self, grids: list[Tensor]) -> tuple[list[list[Grid]], list[Sequence[Grid] | None]]:
+        """For each clip its grids, and those of the chunk before it if the prior may look."""
+        arrays = [grid.to(torch.int16).cpu().numpy() for grid in grids]
+        chunks = [[array[clip] for array in arrays] for clip in range(len(self.clips))]
+        previous = [
+            last if follows else None
+            for last, follows in zip([self.before, *chunks], self.follows, strict=False)
+        ]
+        return chunks, previous
+
+    def _decode(self, grids: list[Tensor]) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Code vectors (of all residual stages the sum), squared error (B,), picture."""
+        vectors = [self.books[level][grid] for level, grid in enumerate(grids[: self.levels])]
+        if len(grids) > self.levels:
+            stages = zip(self.books[self.levels :], grids[self.levels :], strict=False)
+            vectors.append(torch.stack([book[grid] for book, grid in stages]).sum(0))
+        for vector in vectors:
+            vector.requires_grad_()
+        picture = self.network.decode_vectors(vectors, len(grids))
+        # Mean over the colours, sum over the pixels, of 8-bit values.
+        error = (255 * (picture - self.clips)).square().flatten(1).sum(1) / 3
+        return vectors, error, picture
+
+    def _move(self, state: _State, stiff: Tensor) -> list[Tensor]:
+        """Move every place to the entry of the least modelled D + λR."""
+        moved = []
+        shift: Tensor | None = None  # of the residual stages' sum, so far
+        for level, grid in enumerate(state.grids):
+            source = min(level, self.levels)
+            book, slope = self.books[level], state.slopes[source]
+            weight = stiff[:, None, None, None] * state.weights[source]
+            curvature = self.curvatures[source]
+            if shift is not None:
+                slope = slope + 2 * weight[..., None] * (shift @ curvature)
+            here = book[grid]
+            # (e - here) · slope + weight (e - here)ᵀ M (e - here), less what all entries share
+            slope = slope - 2 * weight[..., None] * (here @ curvature)
+            bent = ((book @ curvature) * book).sum(1)
+            best = torch.empty_like(grid)
+            for where, bits in self._tables(level, state.grids):
+                cost = slope[where] @ book.T + weight[where][..., None] * bent
+                if bits is not None:
+                    assert self.price is not None
+                    cost += self.price[:, None, None, None] * bits
+                best[where] = cost.argmin(-1)
+            moved.append(best)
+            if level >= self.levels:
+                step = book[best] - here
+                shift = step if shift is None else shift + step
+        return moved
+
+    def _tables(
+        self, level: int, grids: list[Tensor]
+    ) -> Iterator[tuple[tuple[Any, ...], Tensor | None]]:
+        """Part by part an index of places, and the bits of every entry there if they count.
+
+        In parts, as a level of 1024 entries takes 8 MiB for each chunk of 64×64.
+        """
+        if self.prior is None or not self.trade:
+            for t in range(grids[level].shape[1]):
+                yield (slice(None), slice(t, t + 1)), None
+            return
+        chunks, previous = self._arrays(grids[: level + 1])
+        for (clips, times, y, x), bits in self.prior.tables(level, chunks, previous):
+            where = clips, times, torch.from_numpy(y), torch.from_numpy(x)
+            yield where, torch.from_numpy(bits).to(self.clips.device)
+
+
+@dataclass(frozen=True)
+class _State:
+    """Codes, how good they are, and squared error and bits around them. All for B clips.
+
+    Attributes:
+        grids: (B, T', H', W') int64, per grid.
+        score: (B,) D + λR.
+        slopes: (B, T', H', W', C) gradient, per level, then of the residual stages' sum.
+        weights: (B, T', H', W') how much a place counts, 1 on average, likewise.
+    """
+
+    grids: list[Tensor]
+    score: Tensor
+    slopes: list[Tensor]
+    weights: list[Tensor]
+
+
+def _choose(condition: Tensor, yes: _State, no: _State) -> _State:
+    """One or the other, clip by clip (B,)."""
+
+    def pick(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
+        return [
+            torch.where(condition.reshape(-1, *[1] * (x.ndim - 1)), x, y)
+            for x, y in zip(a, b, strict=False)
+        ]
+
+    return _State(
+        pick(yes.grids, no.grids),
+        torch.where(condition, yes.score, no.score),
+        pick(yes.slopes, no.slopes),
+        pick(yes.weights, no.weights),
+    )
