@@ -81,6 +81,15 @@ def wide(model: bytes, width: int, height: int) -> bytes:
     return made.to_bytes() + chunk + END_CHUNK
 
 
+OPUS = b"\x06A_OPUS" + struct.pack("<IB", 48000, 1)
+
+
+def sounding(model: bytes, *chunks: bytes, form: bytes = OPUS) -> bytes:
+    """A file with these payloads of audio before its pictures."""
+    audio = b"".join(picture(payload, Tag.AUDIO, 0) for payload in chunks)
+    return header(model) + picture(form, Tag.AUDIO_FORMAT, 0) + audio + GOOD + END_CHUNK
+
+
 # name: (what it is, what verify reports of it first, the bytes for a model)
 FILES: dict[str, tuple[str, Kind, Callable[[bytes], bytes]]] = {
     "sound": ("a sound file, for comparison", None, lambda m: header(m, 32) + GOOD + END_CHUNK),
@@ -149,6 +158,44 @@ FILES: dict[str, tuple[str, Kind, Callable[[bytes], bytes]]] = {
         lambda m: header(m) + picture(header(m) + GOOD + END_CHUNK, 20, 0)[:-1] + b"?" + END_CHUNK),
     "noise": ("no .vqv file", FormatError, lambda m: bytes(range(256)) * 9),
     "empty": ("nothing", TruncatedError, lambda m: b""),
+    "audio-size": ("an audio packet that claims 128 MiB", FormatError,
+        lambda m: sounding(m, bytes(6) + b"\xff\xff\xff\x7f\x01a")),
+    "audio-number": ("an audio chunk whose first number does not end", FormatError,
+        lambda m: sounding(m, b"\xff" * 99)),
+    "audio-flood": ("a million audio packets of a byte in one chunk", FormatError,
+        lambda m: sounding(m, bytes(6) + b"\x03\x01a" + b"\x02a" * 1_000_000)),
+    "audio-again": ("the same audio twice", FormatError,
+        lambda m: sounding(m, *[bytes(6) + b"\x03\x01a"] * 2)),
+    "audio-format": ("a format of a codec of no name", FormatError,
+        lambda m: sounding(m, form=b"\0" * 9)),
+    "audio-late": ("a format behind pictures", FormatError,
+        lambda m: header(m) + GOOD + sounding(m)[len(header(m)):]),
+    "audio-far": ("sound in 93 years, and 93 years ago", None,
+        lambda m: sounding(m, bytes(5) + b"\x80\x03\x01a", b"\xff" * 5 + b"\x7f\x03\x01a")),
+    "audio-noise": ("Opus of noise, with a setup of noise", None,
+        lambda m: sounding(m, bytes(6) + b"\x41\xc0\x07" + b"\xfc\x7f\xff\x03" * 8,
+                           form=OPUS + b"OpusHead" + b"\xff" * 40)),
+    "audio-unknown": ("a codec of the future, 255 channels", None,
+        lambda m: sounding(m, bytes(6) + b"\x03\x01a", form=b"\x08A_FUTURE\0\xb8\x0b\0\xff")),
+    "audio-aac-noise": ("AAC of noise, at 768 kHz in 255 channels", None,
+        lambda m: sounding(m, bytes(6) + b"\x41\xc0\x07" + b"\xfc\x7f\xff\x03" * 8,
+                           form=b"\x05A_AAC\0\xb8\x0b\0\xff" + b"\xff" * 9)),
+    "range-number": ("a range payload whose first number does not end", FormatError,
+        lambda m: header(m) + picture(b"\xff" * 99, Tag.RANGE) + END_CHUNK),
+    "range-end": ("a level that ends behind its stream", FormatError,
+        lambda m: header(m) + picture(b"\xff\xff\x7f" + bytes(99), Tag.RANGE) + END_CHUNK),
+    "range-noise": ("range payloads of noise, of all lengths", None,
+        lambda m: header(m) + b"".join(picture(b"\1" + bytes(range(256))[-n:], Tag.RANGE)
+                                       for n in range(1, 60, 7)) + END_CHUNK),
+    "range-long": ("a megabyte of noise where a kilobyte is due", None,
+        lambda m: header(m) + picture(b"\1" + bytes(range(256)) * 4000, Tag.RANGE) + END_CHUNK),
+    "range-orphan": ("a chunk that needs one before the first", ChecksumError,
+        lambda m: header(m) + picture(b"\1abc", Tag.RANGE_MEMORY) + GOOD + END_CHUNK),
+    "range-chain": ("2,000 chunks that each need the one before", ChecksumError,
+        lambda m: header(m) + GOOD + picture(b"\1abc", Tag.RANGE_MEMORY, 1) * 2_000 + END_CHUNK),
+    "range-chain-indexed": ("the same with an index", ChecksumError,
+        lambda m: header(m) + GOOD + (chunk := picture(b"\1abc", Tag.RANGE_MEMORY, 1)) * 2_000
+        + index(GOOD, *[chunk] * 2_000) + END_CHUNK),
     "largest-chunk": ("64 frames of 4096x256 in a chunk", None, lambda m: wide(m, 4096, 256)),
 }  # fmt: skip
 

@@ -8,8 +8,15 @@ import pytest
 from make import CHECKPOINTS, FILES
 
 from vqcodec.container import Reader, verify
+from vqcodec.container.cut import cut_file
 from vqcodec.container.repair import repair_file
-from vqcodec.errors import CheckpointError, ChecksumError, UnsupportedError, VqcodecError
+from vqcodec.errors import (
+    CheckpointError,
+    ChecksumError,
+    FormatError,
+    UnsupportedError,
+    VqcodecError,
+)
 from vqcodec.model.checkpoint import load
 from vqcodec.transcode import decode_file
 
@@ -81,6 +88,45 @@ def test_decode(attack, name, conceal, codec, bounded):
         assert target.getvalue().count(b"FRAME\n") == result.frames < 1000
         if conceal and FILES[name][1] is ChecksumError:  # a false index alone loses no picture
             assert result.problem is not None
+
+
+@pytest.mark.parametrize("conceal", [False, True])
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("range")])
+def test_decode_with_a_prior(name, conceal, foreseeing, bounded):
+    data = FILES[name][2](foreseeing.model_id)
+    target = io.BytesIO()
+    try:
+        result = decode_file(io.BytesIO(data), target, codec=foreseeing, conceal=conceal)
+    except FormatError:
+        pass
+    else:
+        assert conceal
+        assert result.problem is not None
+
+
+@each()
+def test_cut(attack, name, bounded):
+    target = io.BytesIO()
+    try:
+        cut_file(io.BytesIO(attack), target, quality=1)
+    except VqcodecError:
+        assert name not in ("sound", "no-frames", "ancillary", "largest-chunk")
+    else:
+        assert len(target.getvalue()) <= len(attack)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize("conceal", [False, True])
+@each([name for name in FILES if name.startswith("audio")])
+def test_decode_with_audio(attack, name, conceal, suffix, codec, tmp_path, bounded):
+    target = tmp_path / f"out.{suffix}"
+    try:
+        result = decode_file(io.BytesIO(attack), target, codec=codec, conceal=conceal)
+    except VqcodecError:
+        assert not target.exists()
+    else:
+        assert result.frames in (32, 64)
+        assert target.stat().st_size > 100
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)

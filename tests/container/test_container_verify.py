@@ -30,7 +30,7 @@ def test_sound_file(small, pipe):
         (lambda b: b + b"?", FormatError, "bytes after the end, from 137 on"),
         (lambda b: b[:109] + frame_chunk(Head(30, 0, 8), b[117:121] * 2) + END_CHUNK,
          FormatError, "index does not agree"),
-        (lambda b: b[:129] + frame_chunk(Head(16, 0, 1), b"?") + END_CHUNK,
+        (lambda b: b[:129] + frame_chunk(Head(18, 0, 1), b"?") + END_CHUNK,
          FormatError, "after the index"),
         (lambda b: b[:78] + END_CHUNK, FormatError, "8 frames in the chunks, 12 in the header"),
     ],

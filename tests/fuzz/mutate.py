@@ -12,13 +12,17 @@ import numpy as np
 
 from vqcodec.container import Header, Level, Reader, Writer
 from vqcodec.container.layout import END_CHUNK, Head, frame_chunk
+from vqcodec.entropy.synthetic import fitted_prior
 
-LEVELS = (Level(8, 8), Level(4, 4))
+STRIDES = ((8, 8, 1024), (4, 4, 1024))
+LEVELS = tuple(Level(*level) for level in STRIDES)
+PRIOR = fitted_prior(STRIDES, [np.arange(9) % 3] * 2)
 
 
 def sound_files() -> list[bytes]:
     """A file for each packer, with ancillary chunks, of one chunk, of none, of many."""
     plans = [("raw", 5, 8), ("deflate", 4, 16), ("zstd", 4, 13), ("auto", 12, 8), ("raw", 1, 1)]
+    plans += [("range", 6, 8), ("range", 11, 5)]
     return [_sound(*plan) for plan in plans] + [_sound("auto", 0, 1)]
 
 
@@ -26,14 +30,14 @@ def _sound(packer: str, chunks: int, frames: int) -> bytes:
     header = Header(16, 8, Fraction(16, 9), Fraction(16), 0, b"stubstub", LEVELS)
     generator = np.random.default_rng(chunks)
     file = io.BytesIO()
-    with Writer(file, header, packer=packer) as writer:
+    with Writer(file, header, packer=packer, prior=PRIOR if packer == "range" else None) as writer:
         for number in range(chunks):
-            top = 1024 if number % 2 else 3
+            top = 1024 if number % (4 if packer == "range" else 2) == 1 else 3
             writer.write(
                 frames, [generator.integers(0, top, s) for s in header.grid_shapes(frames)]
             )
             if number % 4 == 1:
-                writer.write_chunk(16 + number, bytes(range(number)))
+                writer.write_chunk(18 + number % 12, bytes(range(number)))
     return file.getvalue()
 
 
@@ -152,5 +156,5 @@ _OF_PARTS = (_reorder, _lie_in_head, _lie_in_payload, _lie_in_header, _join)
 
 def grids_of(data: bytes) -> list[bytes]:
     """The indices of each chunk of a sound file, as bytes."""
-    chunks = Reader(io.BytesIO(data)).chunks()
+    chunks = Reader(io.BytesIO(data), lambda _header: PRIOR).chunks()
     return [b"".join(grid.tobytes() for grid in chunk.grids()) for chunk in chunks]

@@ -6,10 +6,11 @@
 ``salvage``, ``loss`` and ``repair`` are for damaged files.
 """
 
+from vqcodec.container.chunk import Chunk, Entry
 from vqcodec.container.header import Header, Level, nearest_ratio
 from vqcodec.container.loss import Losses, Lost
 from vqcodec.container.packers import PACKERS
-from vqcodec.container.reader import Chunk, Entry, Reader, Table
+from vqcodec.container.reader import Reader, Table
 from vqcodec.container.salvage import Salvage
 from vqcodec.container.verify import Report, verify
 from vqcodec.container.writer import Writer

@@ -10,18 +10,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from vqcodec.container.reader import Reader
-from vqcodec.errors import FormatError, ModelMismatchError, SourceError
+from vqcodec.container.reader import FindPrior, Reader
+from vqcodec.errors import FormatError, ModelMismatchError, QualityError, SourceError
 from vqcodec.files import name_of
 
 
 class VqvFile(Reader):
     """A :class:`Reader` that closes its file. Made by :func:`open`."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, find_prior: FindPrior) -> None:
         self._file = file
         try:
-            super().__init__(file)
+            super().__init__(file, find_prior)
         except BaseException:
             file.close()
             raise
@@ -42,18 +42,22 @@ class VqvFile(Reader):
         self.close()
 
 
-def open(path: Path | str) -> VqvFile:
+def open(path: Path | str, find_prior: FindPrior = lambda _header: None) -> VqvFile:
     """Open a ``.vqv`` file; iterating yields its chunks, and ``chunk.grids()`` their indices.
 
     Each grid is int16 (T', H', W'), coarsest level first, as ``file.header.grid_shapes(frames)``
-    tells: for 32 frames of 64×64 (4, 8, 8) and (8, 16, 16). No model is needed or loaded.
+    tells: for 32 frames of 64×64 (4, 8, 8), (8, 16, 16), ...
+
+    Args:
+        path: of the file.
+        find_prior: see :class:`Reader`.
 
     Raises:
         SourceError: the file cannot be opened.
         FormatError: it is not a ``.vqv`` file that can be read here (see :class:`Reader`).
     """
     with _naming(path):
-        return VqvFile(open_binary(path))
+        return VqvFile(open_binary(path), find_prior)
 
 
 @contextlib.contextmanager
@@ -89,5 +93,5 @@ def open_binary(path: Path | str) -> BinaryIO:
 def _naming(source: Path | str | BinaryIO) -> Iterator[None]:
     try:
         yield
-    except (FormatError, ModelMismatchError, SourceError) as error:
+    except (FormatError, ModelMismatchError, QualityError, SourceError) as error:
         raise type(error)(f"{name_of(source)}: {error}") from error

@@ -109,6 +109,14 @@ class Header:
         """Size of a raw payload of ``frames`` frames: the most that any packer needs."""
         return -(-self._raw_bits(frames) // 8)
 
+    def most_bytes(self, frames: int) -> int:
+        """Size of the largest payload of ``frames`` frames that need be searched for.
+
+        Twice ``raw`` and a little: levels that were cut off may have been those that range made
+        smaller than raw.
+        """
+        return min(MAX_PAYLOAD, 2 * self.raw_bytes(frames) + 16)
+
     @cached_property
     def max_frames(self) -> int:
         """Most frames a chunk may hold, 1–64: as many as fit a payload when stored raw."""

@@ -19,6 +19,7 @@ MAJOR, MINOR = 1, 0
 MAX_FRAMES = 64  # of one chunk
 MAX_PAYLOAD = (1 << 21) - 1
 CHUNK_OVERHEAD = 8
+MAX_MEMORY = 32  # picture chunks in a row that each need the one before
 
 
 class Tag(IntEnum):
@@ -27,6 +28,10 @@ class Tag(IntEnum):
     RAW = 1
     DEFLATE = 2
     ZSTD = 3
+    RANGE = 4
+    RANGE_MEMORY = 5  # needs the picture chunk before it
+    AUDIO_FORMAT = 16
+    AUDIO = 17
     INDEX = 30
     END = 31
 

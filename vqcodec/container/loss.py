@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from vqcodec.container.reader import Chunk
+from vqcodec.container.chunk import Chunk
 from vqcodec.errors import ChecksumError, FormatError, TruncatedError
 
 MAX_REMEMBERED = 100  # a file of noise would otherwise fill the memory with them

@@ -8,113 +8,36 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
-from typing import BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from vqcodec.container.chunk import Chunk, Entry
 from vqcodec.container.header import Header
 from vqcodec.container.layout import (
+    ANCILLARY_TAGS,
     CHUNK_OVERHEAD,
     END_CHUNK,
+    MAX_MEMORY,
     MAX_PAYLOAD,
     PICTURE_TAGS,
     Head,
     Tag,
     chunk_crc,
 )
-from vqcodec.container.packers import Grid, packer_name, unpack
 from vqcodec.container.source import Source
-from vqcodec.errors import ChecksumError, FormatError, TruncatedError, UnsupportedError
+from vqcodec.errors import ChecksumError, FormatError, TruncatedError
+
+if TYPE_CHECKING:
+    from vqcodec.entropy.prior import Prior
 
 Words: TypeAlias = npt.NDArray[np.uint32]  # (chunks,), heads as stored
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Where a chunk is, in the file and in time.
-
-    Attributes:
-        number: of the chunk among the picture chunks, from 0.
-        start: number of its first frame in the file.
-        frames: 1–64; 0 for a chunk without pictures.
-        tag: 0–31.
-        offset: of its first byte in the file.
-        length: of its payload in bytes.
-    """
-
-    number: int
-    start: int
-    frames: int
-    tag: int
-    offset: int
-    length: int
-
-    @property
-    def stop(self) -> int:
-        """Number of the frame after its last."""
-        return self.start + self.frames
-
-    @property
-    def nbytes(self) -> int:
-        """Size in the file, with head and CRC."""
-        return CHUNK_OVERHEAD + self.length
-
-    @property
-    def packer(self) -> str | None:
-        """Name of the packer, None if unknown here."""
-        return packer_name(self.tag)
-
-
-@dataclass(frozen=True)
-class Chunk(Entry):
-    """One chunk with its bytes.
-
-    Attributes:
-        header: of the file.
-        payload: ``length`` bytes, damaged or not.
-        intact: the CRC matches, and the index agrees.
-    """
-
-    header: Header = field(repr=False)
-    payload: bytes = field(repr=False)
-    intact: bool
-
-    def check(self) -> None:
-        """Do nothing if the bytes are as they were written.
-
-        Raises:
-            ChecksumError: they are not; the message says where in the file and in time.
-        """
-        if not self.intact:
-            raise ChecksumError(f"{self.where()} is damaged: its CRC does not match")
-
-    def grids(self) -> tuple[Grid, ...]:
-        """Unpack the indices: a grid (T', H', W') int16 for each level, values below its entries.
-
-        Raises:
-            ChecksumError: the chunk is damaged.
-            UnsupportedError: it uses a packer that is unknown here.
-            FormatError: the payload is not what its packer would have made.
-        """
-        self.check()
-        if self.packer is None:
-            raise UnsupportedError(f"{self.where()} needs a packer unknown here (tag {self.tag})")
-        if self.frames > self.header.max_frames:
-            raise FormatError(f"{self.where()} has more frames than the format allows")
-        try:
-            shapes = self.header.grid_shapes(self.frames)
-            return unpack(self.packer, self.payload, shapes, self.header.levels)
-        except FormatError as error:
-            raise FormatError(f"{self.where()}: {error}") from error
-
-    def where(self) -> str:
-        """Name the chunk, its place in the file and its time, for messages."""
-        first, last = (float(frame / self.header.rate) for frame in (self.start, self.stop))
-        return f"chunk {self.number} at byte {self.offset} ({first:.2f} to {last:.2f} s)"
+FindPrior: TypeAlias = "Callable[[Header], Prior | None]"
 
 
 @dataclass(frozen=True)
@@ -126,12 +49,14 @@ class Table:
         indexed: they come from the file's index, not from a scan.
         problem: why the scan ended before the end chunk, or None.
         nbytes: size of the file; of a pipe, up to where the scan ended.
+        audio_bytes: size of the audio chunks among them.
     """
 
     entries: tuple[Entry, ...]
     indexed: bool
     problem: FormatError | None
     nbytes: int
+    audio_bytes: int = 0
 
     @property
     def frames(self) -> int:
@@ -145,6 +70,8 @@ class Reader:
     Args:
         file: open for reading in binary mode, at the place where the ``.vqv`` file begins. A pipe
             (anything not seekable) can be gone through once.
+        find_prior: gives the prior of a header's model, or None. It is called once at most, when
+            there is a range payload to unpack.
 
     Attributes:
         header: the file's.
@@ -155,21 +82,36 @@ class Reader:
             :meth:`Header.from_bytes`.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, find_prior: FindPrior = lambda _header: None) -> None:
         self.source = Source(file)
+        self._find_prior = find_prior
         size = Header.measure(self.source.read(0, 12))
         self.header = Header.from_bytes(self.source.read(0, size))
         self.begin = size
 
+    @cached_property
+    def prior(self) -> Prior | None:
+        """Unpacks range payloads; may be set to one that is at hand."""
+        return self._find_prior(self.header)
+
     def __iter__(self) -> Iterator[Chunk]:
         return self.chunks()
 
-    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
+    def chunks(
+        self,
+        start: int = 0,
+        stop: int | None = None,
+        ancillary: Callable[[Entry], bool] | None = None,
+    ) -> Iterator[Chunk]:
         """Yield the picture chunks that hold frames from ``start`` up to, not with, ``stop``.
 
-        With an index only those are read. Without one everything before ``stop`` is, and every
-        damaged chunk in it is yielded: what its head says, even that it holds pictures or how
-        many, is then in doubt, and so is the time of what follows.
+        With an index only those are read, and before them what the first needs to be unpacked.
+        Without one everything before ``stop`` is, and every damaged chunk in it is yielded: what
+        its head says, even that it holds pictures or how many, is then in doubt, and so is the
+        time of what follows.
+
+        Given ``ancillary``, which chooses among ancillary chunks by their heads, those are yielded
+        too, each in its place in the file, and it is gone through to its end for them.
 
         Raises:
             TruncatedError: the file ends before its end chunk and before ``stop``, after the
@@ -179,30 +121,44 @@ class Reader:
         """
         indexed = self._index is not None
         last = sys.maxsize if stop is None else stop
+        before: Chunk | None = None
+        passed: deque[Entry] = deque(maxlen=MAX_MEMORY)  # pictures, of which a later one may need
         for entry in self._entries():
-            overlaps = max(start, entry.start) < min(last, entry.stop)
-            if overlaps or not indexed:
-                chunk = self.load(entry)
+            wanted = max(start, entry.start) < min(last, entry.stop)
+            if ancillary is not None and entry.tag in ANCILLARY_TAGS:
+                wanted = ancillary(entry)
+            if entry.tag in PICTURE_TAGS and not entry.has_memory:
+                passed.clear()
+            if wanted or not indexed:
+                while passed and entry.has_memory:
+                    before = self.load(passed.popleft(), before)
+                chunk = self.load(entry, before)
+                if entry.tag in PICTURE_TAGS or not chunk.intact:
+                    before = chunk
                 # A damaged index costs speed, no pictures, so it is passed over.
-                if overlaps or not (chunk.intact or entry.tag == Tag.INDEX):
+                if wanted or not (chunk.intact or entry.tag == Tag.INDEX):
                     yield chunk
-            if entry.stop >= last:
+            elif entry.tag in PICTURE_TAGS:
+                passed.append(entry)
+            if entry.stop >= last and ancillary is None:
                 return
 
     @cached_property
     def table(self) -> Table:
         """All picture chunks, from the index or else from a scan of the heads."""
-        entries, problem, nbytes = [], None, self.begin
+        entries, problem, nbytes, audio_bytes = [], None, self.begin, 0
         try:
             for entry in self._entries():
                 nbytes = entry.offset + entry.nbytes
                 if entry.tag in PICTURE_TAGS:
                     entries.append(entry)
+                elif entry.tag in (Tag.AUDIO_FORMAT, Tag.AUDIO):
+                    audio_bytes += entry.nbytes
         except FormatError as error:
             problem = error
         if self.source.size is not None:
             nbytes = self.source.size
-        return Table(tuple(entries), self._index is not None, problem, nbytes)
+        return Table(tuple(entries), self._index is not None, problem, nbytes, audio_bytes)
 
     def scan(self) -> Iterator[Entry]:
         """Yield all chunks there are, of any tag, end included, by their heads (no CRC checked).
@@ -212,8 +168,8 @@ class Reader:
         """
         return _numbered(self._scanned())
 
-    def load(self, entry: Entry) -> Chunk:
-        """Read the bytes of a chunk."""
+    def load(self, entry: Entry, before: Chunk | None = None) -> Chunk:
+        """Read the bytes of a chunk; ``before`` is the one that it may need to be unpacked."""
         data = self.source.read(entry.offset, entry.nbytes)
         payload = data[CHUNK_OVERHEAD:]
         intact = False
@@ -221,7 +177,16 @@ class Reader:
             word, crc = struct.unpack_from("<II", data)
             head = Head(entry.tag, entry.frames, entry.length)
             intact = Head.from_word(word) == head and crc == chunk_crc(data[:4], payload)
-        return Chunk(**vars(entry), header=self.header, payload=payload, intact=intact)
+        if not entry.has_memory or (before is not None and before.distance >= MAX_MEMORY):
+            before = None
+        return Chunk(
+            **vars(entry),
+            header=self.header,
+            payload=payload,
+            intact=intact,
+            before=before,
+            find_prior=lambda: self.prior,
+        )
 
     def _entries(self) -> Iterator[Entry]:
         """Yield the chunks of any tag from the index or else from a scan."""

@@ -12,9 +12,10 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
+from vqcodec.container.chunk import Chunk, Entry
 from vqcodec.container.layout import (
     CHUNK_OVERHEAD,
     MAX_FRAMES,
@@ -24,7 +25,7 @@ from vqcodec.container.layout import (
     Tag,
 )
 from vqcodec.container.loss import Lost
-from vqcodec.container.reader import Chunk, Entry, Reader
+from vqcodec.container.reader import Reader
 from vqcodec.container.search import Search
 from vqcodec.errors import FormatError
 
@@ -42,6 +43,8 @@ class Salvage:
 
     Attributes:
         kept, lost: frames in the chunks, and between them (without the end that is cut off).
+        cut: the picture chunk in which the file ends, known once that has been reached; its head
+            is sensible, but neither that nor the payload has been checked.
         doubt: None, unless index or header contradict the chunks, so that times may be wrong.
     """
 
@@ -56,6 +59,7 @@ class Salvage:
         self._lost = lost
         self.kept = _frames(walk.words)
         self.lost = sum(lost) if walk.ended else sum(lost[:-1])
+        self.cut: Chunk | None = None
         self.doubt: FormatError | None = None
         if count not in (0, self.kept + sum(lost)):
             self.doubt = FormatError("the chunks have not as many frames as the header says")
@@ -66,19 +70,37 @@ class Salvage:
         walk = self._walk
         number = start = 0
         offset = self._reader.begin
+        before: Chunk | None = None
         for place, frames in enumerate(self._lost):
             last = place == len(walk.offsets)
             until = walk.stop if last else walk.offsets[place]
+            if last and not walk.ended:
+                self.cut = self._cut_off(Entry(number, start, 0, 0, offset, 0), before)
             if frames or until > offset or (last and not walk.ended):
                 yield self._loss(start, frames, offset, until, last and not walk.ended)
                 start += frames
+                if frames or not self._exact:
+                    before = None
             if not last:
                 head = Head.from_word(walk.words[place])
                 entry = Entry(number, start, head.frames, head.tag, until, head.length)
                 if head.tag != Tag.INDEX:
-                    yield self._reader.load(entry)
+                    chunk = self._reader.load(entry, before)
+                    before = chunk if head.tag in PICTURE_TAGS else before
+                    yield chunk
                 number += head.tag in PICTURE_TAGS
                 start, offset = entry.stop, until + entry.nbytes
+
+    def _cut_off(self, place: Entry, before: Chunk | None) -> Chunk | None:
+        """The chunk at a place, if it is one that goes on where the file ends."""
+        head = _head(self._reader, place.offset)
+        if head is None or head.tag not in PICTURE_TAGS:
+            return None
+        if head.length > self._reader.header.most_bytes(head.frames):
+            return None
+        entry = replace(place, tag=head.tag, frames=head.frames, length=head.length)
+        chunk = self._reader.load(entry, before)
+        return chunk if len(chunk.payload) < chunk.length else None
 
     def _loss(self, start: int, frames: int, offset: int, until: int, cut: bool) -> Lost:
         reason = f"{until - offset} bytes at byte {offset} are damaged"

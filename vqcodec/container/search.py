@@ -34,7 +34,7 @@ _END_WORD = int.from_bytes(END_CHUNK[:4], "little")
 class Search:
     """Searches one file, forwards.
 
-    A picture chunk is found if it is no longer than ``raw`` would make it, which writers see to.
+    A picture chunk is found if it is no longer than :meth:`Header.most_bytes`, as writers see to.
 
     Args:
         source: seekable.
@@ -43,7 +43,7 @@ class Search:
 
     def __init__(self, source: Source, header: Header) -> None:
         self._source = source
-        limits = [header.raw_bytes(n) if n <= header.max_frames else 0 for n in _FRAMES]
+        limits = [header.most_bytes(n) if n <= header.max_frames else 0 for n in _FRAMES]
         self._limits = np.array(limits, np.uint32)  # (64,) longest payload by frames - 1
         self._base = -1  # of the window searched last
         self._found: Offsets = np.empty(0, np.int64)

@@ -6,10 +6,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, BinaryIO
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, BinaryIO
 
 from vqcodec.container.header import Header
 from vqcodec.container.layout import (
@@ -21,7 +18,11 @@ from vqcodec.container.layout import (
     Tag,
     frame_chunk,
 )
-from vqcodec.container.packers import PACKERS, pack_smallest
+from vqcodec.container.packers import Grid
+from vqcodec.container.packing import Indices, Packed, Packing
+
+if TYPE_CHECKING:
+    from vqcodec.entropy.prior import Prior
 
 
 class Writer:
@@ -34,28 +35,34 @@ class Writer:
             shall begin.
         header: its frame count may be 0 for not yet known; :meth:`close` then fills it in if the
             file is seekable.
-        packer: a name in :data:`PACKERS`, or ``"auto"`` for the smallest payload of each chunk.
+        packer, prior, independent: how picture chunks are packed, see :class:`Packing`.
 
     Attributes:
         frames, nbytes: written so far.
 
     Raises:
-        ValueError: no such packer.
+        ValueError: no such packer, or it lacks a prior.
     """
 
-    def __init__(self, file: BinaryIO, header: Header, *, packer: str = "auto") -> None:
-        if packer != "auto" and packer not in PACKERS:
-            raise ValueError(f"no packer {packer!r}")
+    def __init__(
+        self,
+        file: BinaryIO,
+        header: Header,
+        *,
+        packer: str = "auto",
+        prior: Prior | None = None,
+        independent: bool = False,
+    ) -> None:
+        self._packing = Packing(header, packer, prior, independent)
         self.header = header
         self.frames = self.nbytes = 0
-        self._packers = tuple(PACKERS) if packer == "auto" else (packer,)
         self._file = file
         self._begin = file.tell() if file.seekable() else None
         self._pictures = 0
         self._heads = bytearray()
         self._put(header.to_bytes())
 
-    def write(self, frames: int, grids: Sequence[npt.NDArray[np.integer[Any]]]) -> int:
+    def write(self, frames: int, grids: Sequence[Indices]) -> int:
         """Append a picture chunk and return the number of bytes it takes.
 
         Args:
@@ -66,23 +73,29 @@ class Writer:
         Raises:
             ValueError: anything else.
         """
-        if not 1 <= frames <= self.header.max_frames:
-            raise ValueError(f"{frames} frames in a chunk, at most {self.header.max_frames} fit")
-        levels = self.header.levels
-        shapes = self.header.grid_shapes(frames)
-        if [grid.shape for grid in grids] != list(shapes):
-            raise ValueError(f"grids of shapes {[g.shape for g in grids]}, expected {shapes}")
-        for grid, level in zip(grids, levels, strict=True):
-            if not np.issubdtype(grid.dtype, np.integer):
-                raise ValueError(f"grid of dtype {grid.dtype}")
-            if grid.min() < 0 or grid.max() >= level.entries:
-                raise ValueError(f"index outside 0 to {level.entries - 1}")
-        indices = [np.ascontiguousarray(grid, np.int16) for grid in grids]
-        tag, payload = pack_smallest(self._packers, indices, levels)
-        if len(payload) > self.header.raw_bytes(frames):
-            # A packer chosen by name must not break the bound on the size of a chunk either.
-            tag, payload = pack_smallest(("raw",), indices, levels)
-        return self.write_packed(tag, frames, payload)
+        return self.write_packed(*self.pack([(frames, grids)])[0])
+
+    def pack(self, chunks: Sequence[tuple[int, Sequence[Indices]]]) -> list[Packed]:
+        """Pack the next picture chunks together, which is faster than one by one.
+
+        They are then to be written in this order, with nothing but ancillary chunks between them.
+
+        Args:
+            chunks: (frames, grids), as :meth:`write` takes them.
+
+        Raises:
+            ValueError: see :meth:`write`.
+        """
+        return self._packing.pack(chunks)
+
+    @property
+    def memory(self) -> Sequence[Grid] | None:
+        """Grids that the next chunk to be packed may depend on; None if it is to stand alone."""
+        return self._packing.memory
+
+    def follows(self, count: int) -> list[bool]:
+        """For each of the next chunks to be packed whether it may depend on the one before."""
+        return self._packing.follows(count)
 
     def write_packed(self, tag: int, frames: int, payload: bytes) -> int:
         """Append a picture chunk as another file holds it; what is in it is not looked at.
