@@ -405,8 +405,8 @@ def test_corrupt_packets_are_skipped_and_counted(tmp_path):
     path.write_bytes(data)
     with open_video(path) as reader:
         assert len(list(reader)) == 32
-        assert 1 <= reader.damage.count <= 4
-        assert "at 0." in str(reader.damage)
+        told = "2 frames lost or corrupt, 0.62 to 0.69 s, 1.00 to 1.06 s"
+        assert str(reader.damage) == told
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".gif", ".avi"])

@@ -7,14 +7,16 @@ Reading: :func:`open_video` (an iterator, constant memory), :func:`read_frames` 
 RGB, 0 to 255.
 """
 
-from vqcodec.video.formats import CODECS, FORMATS, format_of
+from vqcodec.video.damage import Damage
+from vqcodec.video.formats import CODECS, FORMATS, VIDEO_SUFFIXES, format_of
 from vqcodec.video.reader import VideoReader, open_video, probe, read_frames
-from vqcodec.video.source import Damage, SourceInfo
+from vqcodec.video.source import SourceInfo
 from vqcodec.video.writer import FrameSink, open_sink
 
 __all__ = [
     "CODECS",
     "FORMATS",
+    "VIDEO_SUFFIXES",
     "Damage",
     "FrameSink",
     "SourceInfo",

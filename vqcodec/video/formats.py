@@ -1,4 +1,4 @@
-"""The formats and codecs that frames can be written in: two tables, and a choice by name."""
+"""The formats and codecs that frames can be written in, and the names that videos go by."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vqcodec.errors import OutputError
+
+# By which videos are found in a folder; a file that is named may have any.
+VIDEO_SUFFIXES = frozenset(
+    {".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
+    | {".ogv", ".ts", ".webm", ".wmv", ".y4m"}
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class Format:
     options: dict[str, str] = field(default_factory=dict)  # of the muxer, for a file
     stores_aspect: bool = True  # PyAV cannot hand the aspect to the Matroska muxer
     pipeable: bool = True
+    audio: tuple[str, ...] = ()  # codecs that it takes; others become the first; none: no audio
 
 
 # 4:2:0 is what every player takes. On 64×64 footage it costs more than the codec: lossless H.264
@@ -61,10 +68,26 @@ _LOSSY = ("libx264", "libx265", "libsvtav1", "libvpx-vp9")
 FORMATS: dict[str, Format] = {
     form.name: form
     for form in (
-        Format("mp4", (".mp4", ".m4v"), _LOSSY, "mp4", {"movflags": "+faststart"}, pipeable=False),
-        Format("mov", (".mov",), _LOSSY[:2], "mov", {"movflags": "+faststart"}, pipeable=False),
-        Format("mkv", (".mkv",), (*_LOSSY, "ffv1"), "matroska", stores_aspect=False),
-        Format("webm", (".webm",), ("libvpx-vp9", "libsvtav1"), "webm", stores_aspect=False),
+        Format(
+            *("mp4", (".mp4", ".m4v"), _LOSSY, "mp4", {"movflags": "+faststart"}),
+            pipeable=False,
+            audio=("aac", "opus", "mp3", "ac3", "eac3", "flac"),
+        ),
+        Format(
+            *("mov", (".mov",), _LOSSY[:2], "mov", {"movflags": "+faststart"}),
+            pipeable=False,
+            audio=("aac", "mp3", "ac3", "eac3"),
+        ),
+        Format(
+            *("mkv", (".mkv",), (*_LOSSY, "ffv1"), "matroska"),
+            stores_aspect=False,
+            audio=("opus", "aac", "mp3", "flac", "vorbis", "ac3", "eac3"),
+        ),
+        Format(
+            *("webm", (".webm",), ("libvpx-vp9", "libsvtav1"), "webm"),
+            stores_aspect=False,
+            audio=("opus", "vorbis"),
+        ),
         Format("gif", (".gif",), ("gif",), "gif"),
         Format("y4m", (".y4m",), ("rawvideo",)),
         Format("png", (), ("png",)),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from vqcodec.audio import AudioFormat, AudioPacket
 from vqcodec.errors import OutputError
 from vqcodec.files import name_of
+from vqcodec.video.audio_output import AudioOutput
 from vqcodec.video.colour import PRIMARIES_BT709, RANGE_LIMITED, TRANSFER_BT709
 from vqcodec.video.formats import Codec, Format
 from vqcodec.video.libav import Build, guard
@@ -20,9 +23,11 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+_AUDIO_SCALE = 48_000
+
 
 class MuxSink(FrameSink):
-    """One video stream in a container.
+    """One video stream in a container, and one of audio if there is ``audio``.
 
     Raises:
         OutputError: FFmpeg lacks the encoder, or the target cannot be opened.
@@ -36,6 +41,7 @@ class MuxSink(FrameSink):
         form: Format,
         codec: Codec,
         crf: float | None,
+        audio: AudioFormat | None = None,
     ) -> None:
         import av
 
@@ -48,7 +54,9 @@ class MuxSink(FrameSink):
         muxing = {}
         if form.muxer in ("mp4", "mov"):
             # A multiple of the rate, or the edit list would round the duration to milliseconds.
-            muxing["movie_timescale"] = str(picture.rate.numerator)
+            # Edit lists say when audio begins and ends, too: then it must be a fine one.
+            fine = 1 if audio is None else -(-_AUDIO_SCALE // picture.rate.numerator)
+            muxing["movie_timescale"] = str(picture.rate.numerator * fine)
         options = dict(codec.options)
         if crf is not None:
             options["crf"] = f"{crf:g}"
@@ -70,13 +78,24 @@ class MuxSink(FrameSink):
             )
             self._stream = cast("VideoStream", stream)
             _describe(self._stream, picture)
+            self._audio: AudioOutput | None = None
+            if audio is not None and form.audio:
+                self._audio = AudioOutput(self._container, audio, form.audio)
 
     def _put(self, picture: VideoFrame, index: int) -> None:
         picture.pts, picture.duration, picture.time_base = index, 1, 1 / self.picture.rate
         self._container.mux(self._stream.encode(picture))
+        if self._audio is not None:
+            self._audio.advance((index + 1) / self.picture.rate)
+
+    def _put_audio(self, packets: Iterable[AudioPacket]) -> None:
+        if self._audio is not None:
+            self._audio.push(packets)
 
     def _finish(self) -> None:
         try:
+            if self._audio is not None:
+                self._audio.finish()
             self._container.mux(self._stream.encode(None))
         finally:
             self._container.close()

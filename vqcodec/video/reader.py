@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from vqcodec.errors import SourceError
 from vqcodec.files import name_of
+from vqcodec.video.damage import Damage
 from vqcodec.video.geometry import FITS, Fit
 from vqcodec.video.hdr import is_hdr
 from vqcodec.video.libav import guard
-from vqcodec.video.source import Damage, SourceInfo, duration_of, size_of
+from vqcodec.video.source import SourceInfo, duration_of, size_of
 from vqcodec.video.timing import frame_count, resample
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from numpy.typing import NDArray
 
+    from vqcodec.audio import AudioFormat, AudioPacket
+    from vqcodec.video.audio_source import AudioMode, AudioSource
     from vqcodec.video.convert import Converter
     from vqcodec.video.decode import Decoder
 
@@ -49,6 +52,7 @@ class VideoReader:
         decoder: Decoder,
         info: SourceInfo,
         convert: Converter,
+        audio: AudioSource | None,
         *,
         name: str,
         display_aspect: Fraction,
@@ -60,6 +64,7 @@ class VideoReader:
         self.display_aspect = display_aspect
         self.expected_frames = _expected_frames(info.duration, rate, start, duration)
         self._decoder = decoder
+        self._audio = audio
         self._convert = convert
         self._name = name
         self._start = start
@@ -67,8 +72,32 @@ class VideoReader:
 
     @property
     def damage(self) -> Damage:
-        """Corrupt packets and frames met so far."""
+        """What of the video was lost or corrupt so far."""
         return self._decoder.damage
+
+    @property
+    def audio_track(self) -> AudioFormat | None:
+        """What :meth:`audio_before` yields; None without audio, or if it was not asked for."""
+        return None if self._audio is None else self._audio.track
+
+    @property
+    def audio_problem(self) -> str | None:
+        """What of the audio could not be had so far."""
+        return None if self._audio is None else self._audio.problem
+
+    def audio_before(self, end: Fraction, *, last: bool = False) -> Iterator[AudioPacket]:
+        """Yield, once, the packets of audio that begin before ``end``, as far as they came by.
+
+        Args:
+            end: seconds of the frames.
+            last: no more frames are wanted: read on to that time, and let decoders and encoders
+                give out what they hold.
+        """
+        if self._audio is not None and self._audio.track is not None:
+            with guard(SourceError, f"{self._name}: cannot decode its audio"):
+                if last:
+                    self._decoder.read_audio(end)
+                yield from self._audio.pull(end, last=last)
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         return self
@@ -118,6 +147,7 @@ def open_video(
     fit: Fit = "stretch",
     start: Fraction | float = 0,
     duration: Fraction | float | None = None,
+    audio: AudioMode = "none",
 ) -> VideoReader:
     """Open any video that FFmpeg reads, as ``width`` × ``height`` frames at ``rate`` per second.
 
@@ -136,12 +166,15 @@ def open_video(
             black.
         start: seconds to skip.
         duration: seconds to keep; all, if None.
+        audio: "opus" to code the source's audio as Opus, "copy" to keep its packets, "none" to
+            leave it out; see :meth:`VideoReader.audio_before`.
 
     Raises:
         SourceError: the source is missing, empty, not a video, has no video stream or no frame
-            that can be decoded.
+            that can be decoded, or audio that cannot be copied.
         ValueError: an argument is out of its range.
     """
+    from vqcodec.video.audio_source import AudioSource
     from vqcodec.video.convert import Converter
 
     if min(width, height) < 1 or rate <= 0 or start < 0 or (duration is not None and duration <= 0):
@@ -149,11 +182,13 @@ def open_video(
     if fit not in FITS:
         raise ValueError(f"fit must be one of {', '.join(FITS)}")
     rate = Fraction(rate)
-    decoder, info = _open(source, rate)
+    sound = None if audio == "none" else AudioSource(audio, _seconds(start))
+    decoder, info = _open(source, rate, sound)
     return VideoReader(
         decoder,
         info,
         Converter((width, height), info.sample_aspect, fit),
+        sound,
         name=name_of(source),
         display_aspect=info.display_aspect if fit == "stretch" else Fraction(width, height),
         rate=rate,
@@ -192,11 +227,13 @@ def probe(source: Path | str | BinaryIO) -> SourceInfo:
     return info
 
 
-def _open(source: Path | str | BinaryIO, image_rate: Fraction) -> tuple[Decoder, SourceInfo]:
+def _open(
+    source: Path | str | BinaryIO, image_rate: Fraction, audio: AudioSource | None = None
+) -> tuple[Decoder, SourceInfo]:
     from vqcodec.video.decode import Decoder
 
     with guard(SourceError, f"{name_of(source)}: cannot open"):
-        decoder = Decoder(source, image_rate)
+        decoder = Decoder(source, image_rate, audio)
         try:
             return decoder, _describe(decoder, source)
         except Exception:

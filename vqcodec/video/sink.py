@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from vqcodec.audio import AudioPacket
 from vqcodec.errors import OutputError
 from vqcodec.video.colour import MATRIX_BT709, MATRIX_RGB, assumed_matrix
 from vqcodec.video.libav import SCALER, Build, Pipeline, chain, guard
@@ -96,6 +98,15 @@ class FrameSink(ABC):
                     self._pipeline = Pipeline(picture, self._build)
                 self._pass_on(self._pipeline, picture)
 
+    def write_audio(self, packets: Iterable[AudioPacket]) -> None:
+        """Append audio, in order of time, the first frame being at 0; no matter how far ahead.
+
+        Raises:
+            OutputError: it cannot be encoded or stored.
+        """
+        with guard(OutputError, f"{self.name}: cannot write"):
+            self._put_audio(packets)
+
     def close(self) -> None:
         """Complete the output. Closing again does nothing.
 
@@ -140,6 +151,10 @@ class FrameSink(ABC):
     @abstractmethod
     def _put(self, picture: VideoFrame, index: int) -> None:
         """Encode and store one picture: that of frame ``index``, from 0."""
+
+    def _put_audio(self, packets: Iterable[AudioPacket]) -> None:
+        """Take audio; an output without it drops it."""
+        return
 
     @abstractmethod
     def _finish(self) -> None:

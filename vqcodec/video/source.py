@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import contextlib
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from vqcodec.errors import SourceError
 from vqcodec.files import name_of
@@ -16,7 +21,6 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 Source = Path | str | BinaryIO
-_MAX_NOTES = 10
 PIPE_HINT = "an MP4 with its index at the end cannot be piped"
 
 
@@ -40,27 +44,6 @@ class SourceInfo:
     hdr: bool  # PQ, HLG or BT.2020 colours
 
 
-@dataclass
-class Damage:
-    """Packets and frames that are corrupt: how many in all, and notes on the first few."""
-
-    count: int = 0
-    notes: list[str] = field(default_factory=list)
-
-    def add(self, what: str, time: Fraction | None) -> None:
-        """Count one more; ``time`` is in seconds from the first frame, if known."""
-        self.count += 1
-        if len(self.notes) < _MAX_NOTES:
-            self.notes.append(what if time is None else f"{what} at {float(time):.2f} s")
-
-    def __bool__(self) -> bool:
-        return self.count > 0
-
-    def __str__(self) -> str:
-        more = ", …" if self.count > len(self.notes) else ""
-        return f"{self.count} damaged: {', '.join(self.notes)}{more}"
-
-
 def is_seekable(source: Source) -> bool:
     """Whether reading ``source`` can start anywhere, and start again."""
     if isinstance(source, (str, Path)):
@@ -68,11 +51,62 @@ def is_seekable(source: Source) -> bool:
     return source.seekable()
 
 
+@contextlib.contextmanager
+def rereadable(source: Source) -> Iterator[Callable[[], Source]]:
+    """Yield what returns ``source`` from its beginning, each time; of a pipe a temporary copy.
+
+    Raises:
+        SourceError: a pipe cannot be copied.
+    """
+    if isinstance(source, (str, Path)) and not Path(source).is_fifo():
+        yield lambda: source
+        return
+    name = name_of(source)
+    with contextlib.ExitStack() as stack:
+        try:
+            if isinstance(source, (str, Path)):
+                source = stack.enter_context(Path(source).open("rb"))
+            file = source
+            if not source.seekable():
+                copy = stack.enter_context(tempfile.NamedTemporaryFile())
+                shutil.copyfileobj(source, copy)
+                copy.seek(0)
+                copy.name = name  # for messages
+                file = cast("BinaryIO", copy)
+            begin = file.tell()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise SourceError(f"{name}: cannot be copied to a temporary file: {reason}") from error
+
+        def rewound() -> BinaryIO:
+            file.seek(begin)
+            return file
+
+        yield rewound
+
+
 def size_of(source: Source) -> int | None:
     """Bytes of a plain file; None for anything else."""
     if isinstance(source, (str, Path)) and Path(source).is_file():
         return Path(source).stat().st_size
     return None
+
+
+def numbers_of(source: Source) -> range | None:
+    """From the first to the last number of the pictures that a pattern names; None if it is none.
+
+    >>> numbers_of("video.mp4")
+    """
+    if not isinstance(source, (str, Path)) or Path(source).exists():
+        return None
+    folder, name = Path(source).parent, Path(source).name
+    match = re.fullmatch(r"([^%]*)%(0\d+)?d([^%]*)", name)
+    if match is None or not folder.is_dir():
+        return None
+    named = re.compile(re.escape(match[1]) + r"(\d+)" + re.escape(match[3]))
+    found = [int(hit[1]) for path in folder.iterdir() if (hit := named.fullmatch(path.name))]
+    numbers = [number for number in found if (folder / (name % number)).is_file()]
+    return range(min(numbers), max(numbers) + 1) if numbers else None
 
 
 def open_container(source: Source, image_rate: Fraction) -> InputContainer:
@@ -94,6 +128,8 @@ def open_container(source: Source, image_rate: Fraction) -> InputContainer:
         path = Path(source)
         if "%" in name and not path.exists():
             options["framerate"] = str(image_rate)
+            if numbers := numbers_of(path):
+                options["start_number"] = str(numbers.start)
         else:
             _check_file(path)
         file: str | BinaryIO = f"file:{name}"  # or "a:b.mp4" would be taken for a protocol

@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from vqcodec.audio import AudioFormat
 from vqcodec.errors import OutputError
 from vqcodec.files import name_of
 from vqcodec.video.formats import Codec, Format, choose, format_of
@@ -28,6 +29,7 @@ def open_sink(
     codec: str | None = None,
     crf: float | None = None,
     size: tuple[int, int] | Literal["display"] | None = None,
+    audio: AudioFormat | None = None,
 ) -> FrameSink:
     """Open an output for ``width`` × ``height`` frames, shown at ``rate`` per second.
 
@@ -46,6 +48,7 @@ def open_sink(
         crf: quality of the codec, lower is better; its own default if None.
         size: (width, height) to scale to, bicubic; "display" keeps the height, and takes the width
             that makes pixels square. Rounded to even numbers where the codec needs that (4:2:0).
+        audio: what :meth:`FrameSink.write_audio` will be given; dropped by formats without audio.
 
     Raises:
         OutputError: unknown or unfit format, codec or quality; or the target cannot be opened.
@@ -59,7 +62,7 @@ def open_sink(
     if size is None and not (form.stores_aspect or chosen.stores_aspect):
         size = "display"
     picture = _picture(chosen, width, height, rate, aspect, size)
-    return _open(target, name, (width, height), picture, form, chosen, quality)
+    return _open(target, name, (width, height), picture, form, chosen, quality, audio)
 
 
 def _picture(
@@ -89,6 +92,7 @@ def _open(
     form: Format,
     codec: Codec,
     crf: float | None,
+    audio: AudioFormat | None,
 ) -> FrameSink:
     if form.name == "png":
         from vqcodec.video.png_sink import PngSink
@@ -104,4 +108,4 @@ def _open(
 
     if not (form.pipeable or isinstance(target, Path) or target.seekable()):
         raise OutputError(f"{name}: {form.name} cannot be piped (mkv, webm, gif and y4m can)")
-    return MuxSink(target, size, picture, form, codec, crf)
+    return MuxSink(target, size, picture, form, codec, crf, audio)
