@@ -44,6 +44,39 @@ def codec(tiny):
 
 
 @pytest.fixture(scope="session")
+def foresight(tiny, codec, video, tmp_path_factory):
+    """``tiny`` with a prior that knows how often each index is in ``video``."""
+    import dataclasses
+
+    from vqcodec.entropy.synthetic import fitted_tensors
+    from vqcodec.model.checkpoint import load, save, store
+    from vqcodec.video import read_frames
+
+    levels = [(level.stride_t, level.stride, level.entries) for level in codec.levels]
+    prior = store(*fitted_tensors(levels, codec.encode(read_frames(video))))
+    path = tmp_path_factory.mktemp("foresight") / "base.safetensors"
+    save(dataclasses.replace(load(tiny), prior=prior), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def foreseeing(foresight):
+    from vqcodec.codec import Codec
+
+    return Codec.load(foresight)
+
+
+@pytest.fixture(scope="session")
+def ranged(video, foreseeing, tmp_path_factory):
+    """``video`` encoded at all levels with ``foreseeing``: chunks that need those before them."""
+    from vqcodec.transcode import encode_file
+
+    path = tmp_path_factory.mktemp("ranged") / "in.vqv"
+    encode_file(video, path, codec=foreseeing, quality=len(foreseeing.levels))
+    return path
+
+
+@pytest.fixture(scope="session")
 def video(tmp_path_factory):
     """100 frames of 96×64 at 16 fps: three chunks of 32 and one of 4."""
     from video_builders import scene, write_video

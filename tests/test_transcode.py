@@ -13,15 +13,19 @@ from video_builders import Pipe, noise, ramp, scene, write_video
 from vqcodec.codec import Codec
 from vqcodec.container import Reader, nearest_ratio, verify
 from vqcodec.container.file import open as open_vqv
+from vqcodec.container.range_payload import split
 from vqcodec.errors import (
+    CheckpointError,
     ChecksumError,
     FormatError,
     ModelMismatchError,
     OutputError,
+    QualityError,
     SourceError,
     TruncatedError,
     UnsupportedError,
 )
+from vqcodec.model.registry import DEFAULT_QUALITY
 from vqcodec.transcode import decode_file, encode_file
 from vqcodec.video import probe, read_frames
 
@@ -113,7 +117,7 @@ def test_a_part_of_the_source(video, codec):
     assert result.header.frames == 32
     source = read_frames(video, start=Fraction(1, 2), duration=2)
     (chunk,) = Reader(io.BytesIO(data))
-    for stored, fresh in zip(chunk.grids(), codec.encode(source), strict=True):
+    for stored, fresh in zip(chunk.grids(), codec.encode(source, DEFAULT_QUALITY), strict=True):
         assert np.mean(stored != fresh) < 0.01
 
 
@@ -138,6 +142,76 @@ def test_packers(video, codec, packer):
     best = encoded(video, codec, duration=2)[0]
     assert len(best) <= len(data)
     assert chunk.packer in (packer, "raw")
+
+
+@pytest.mark.parametrize("independent", [False, True])
+def test_the_range_packer(video, foreseeing, tmp_path, independent):
+    file = io.BytesIO()
+    encode_file(video, file, codec=foreseeing, quality=4, independent=independent)
+    tags = [entry.tag for entry in Reader(io.BytesIO(file.getvalue())).table.entries]
+    assert tags == ([4] * 4 if independent else [4, 5, 5, 5])
+    raw, _ = encoded(video, foreseeing, quality=4, packer="raw")
+    assert len(file.getvalue()) < 0.8 * len(raw)
+    same = decoded(raw, foreseeing, tmp_path)
+    np.testing.assert_array_equal(decoded(file.getvalue(), foreseeing, tmp_path), same)
+    np.testing.assert_array_equal(
+        decoded(file.getvalue(), foreseeing, tmp_path, start=4.5, duration=1), same[72:88]
+    )
+    end = io.BytesIO()
+    decode_file(Pipe(file.getvalue()), end, codec=foreseeing, start=4)
+    assert end.getvalue().count(b"FRAME\n") == 36
+
+
+def test_the_range_packer_needs_a_prior(video, codec, ranged, tmp_path):
+    with pytest.raises(CheckpointError, match="has no prior"):
+        encode_file(video, tmp_path / "x.vqv", codec=codec, packer="range")
+    with pytest.raises(ModelMismatchError):
+        decode_file(ranged, tmp_path / "x.mp4", codec=codec)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_quality(video, codec, tmp_path):
+    sizes = []
+    for quality in (1, 2, 3, 4):
+        data, result = encoded(video, codec, quality=quality)
+        assert result.header.levels == codec.levels[:quality]
+        sizes.append(len(data))
+        assert len(decoded(data, codec, tmp_path)) == 100
+    assert sizes == sorted(sizes)
+    assert encoded(video, codec)[1].header.levels == codec.levels[:DEFAULT_QUALITY]
+    with pytest.raises(QualityError, match="1 to 4, not 5"):
+        encode_file(video, tmp_path / "x.vqv", codec=codec, quality=5)
+    assert not (tmp_path / "x.vqv").exists()
+
+
+def test_whole_levels_of_a_chunk_that_is_cut_off(video, foreseeing, codec, tmp_path):
+    for model, packer in ((foreseeing, "range"), (codec, "raw")):
+        data, _ = encoded(video, model, packer=packer, quality=4)
+        third = Reader(io.BytesIO(data)).table.entries[2]
+        whole = decoded(data, model, tmp_path)
+        cut = data[: third.offset + third.nbytes - 1]
+        kept = 3
+        if packer == "range":  # which spends next to nothing on the last levels here
+            ends, stream = split(data[third.offset + 8 :][: third.length], 4)
+            kept = sum(end < len(stream) for end in ends)
+        for source in (cut, data[: third.offset + 12]):
+            result = decode_file(io.BytesIO(source), io.BytesIO(), codec=model)
+            assert (result.frames, type(result.problem)) == (64, TruncatedError)
+        concealed = decode_file(io.BytesIO(cut), io.BytesIO(), codec=model, conceal=True)
+        assert (concealed.frames, type(concealed.problem)) == (96, TruncatedError)
+        assert concealed.losses.cut
+        assert f"of which {kept} of 4 levels are shown" in str(concealed.problem)
+        frames = decoded(cut, model, tmp_path, conceal=True)
+        np.testing.assert_array_equal(frames[:64], whole[:64])
+        (grids,) = [chunk.grids()[:kept] for chunk in opened(data, model) if chunk.number == 2]
+        shown = frames[64:].astype(int) - model.decode(grids)
+        assert np.abs(shown).max() <= 1
+        less = data[: third.offset + 9]
+        assert decode_file(io.BytesIO(less), io.BytesIO(), codec=model, conceal=True).frames == 64
+
+
+def opened(data, codec):
+    return Reader(io.BytesIO(data), lambda _header: codec.prior)
 
 
 def test_through_pipes(video, codec, coded, tmp_path):

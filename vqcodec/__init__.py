@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
-    from vqcodec.container.file import VqvFile, open
+    from vqcodec.container.file import VqvFile
+    from vqcodec.indices import open
     from vqcodec.transcode import decode_file, encode_file
 
 __version__ = "0.1.0"
@@ -33,7 +34,7 @@ _HOMES = {
     "VqvFile": "vqcodec.container.file",
     "decode_file": "vqcodec.transcode",
     "encode_file": "vqcodec.transcode",
-    "open": "vqcodec.container.file",
+    "open": "vqcodec.indices",
 }
 
 

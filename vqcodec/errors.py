@@ -14,6 +14,12 @@ class VqcodecError(Exception):
     exit_code = 1
 
 
+class QualityError(VqcodecError, ValueError):
+    """A quality level that the model, or the file, does not have: wrong usage."""
+
+    exit_code = 2
+
+
 class SourceError(VqcodecError):
     """The input cannot be read as a video: missing, no video stream, undecodable."""
 
@@ -66,3 +72,13 @@ class DataError(VqcodecError):
     """A data set is missing, empty or laid out differently than expected."""
 
     exit_code = 11
+
+
+class BatchError(VqcodecError):
+    """Files of a folder failed for different reasons, each told in a line of its own."""
+
+    exit_code = 12
+
+
+class CrashError(VqcodecError):
+    """A worker process was killed, ran out of memory or met an error nobody expected."""

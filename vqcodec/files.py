@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import tempfile
@@ -77,6 +78,14 @@ def writing(target: Path | str | BinaryIO, *, force: bool = False) -> Iterator[B
         target.flush()
 
 
+def remove_leftovers(path: Path, process: int) -> None:
+    """Remove what a process that was killed has left of its writing to ``path``."""
+    target = Path(os.path.realpath(path))
+    prefix = glob.escape(_prefix(target, process))
+    for leftover in target.parent.glob(f"{prefix}*.part{glob.escape(target.suffix)}"):
+        _remove(leftover)
+
+
 def _check(path: Path, *, force: bool, folder: bool) -> None:
     """Refuse early what would fail late."""
     if not path.absolute().parent.is_dir():
@@ -91,12 +100,16 @@ def _check(path: Path, *, force: bool, folder: bool) -> None:
 
 
 def _make_beside(target: Path, folder: bool) -> Path:
-    prefix, suffix = f".{target.stem[:40]}.", ".part" + target.suffix
+    prefix, suffix = _prefix(target, os.getpid()), ".part" + target.suffix
     if folder:
         return Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=target.parent))
     handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=target.parent)
     os.close(handle)
     return Path(name)
+
+
+def _prefix(target: Path, process: int) -> str:
+    return f".{target.stem[:40]}.{process}-"
 
 
 def _remove(path: Path) -> None:

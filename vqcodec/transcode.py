@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
 
 import numpy as np
 
+from vqcodec.audio import NAMES, AudioFormat
 from vqcodec.conceal import Pieces
-from vqcodec.container import Header, Losses, Writer, nearest_ratio
+from vqcodec.container import Header, Losses, Reader, Writer, nearest_ratio
+from vqcodec.container.audio import find_format, pack_format, pack_packets
 from vqcodec.container.file import reading
-from vqcodec.errors import FormatError, ModelMismatchError, SourceError
+from vqcodec.container.layout import Tag
+from vqcodec.errors import CheckpointError, FormatError, ModelMismatchError, SourceError
 from vqcodec.files import replacing, writing
-from vqcodec.video import Damage, format_of, open_sink, open_video
+from vqcodec.model.registry import DEFAULT_EFFORT, DEFAULT_QUALITY
+from vqcodec.ratecontrol import LEAST_EFFORT, Outcome, Survey, Target
+from vqcodec.video import FORMATS, Damage, format_of, open_sink, open_video
+from vqcodec.video.source import rereadable
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec, Frames
+    from vqcodec.video import VideoReader
+    from vqcodec.video.audio_source import AudioMode
 
 T = TypeVar("T")
 Progress = Callable[[int, int | None], None]
@@ -28,6 +38,7 @@ Source = Path | str | BinaryIO
 
 CHUNK_FRAMES = 32  # the paper's clip: 2 s at 16 fps
 BATCH_PIXELS = 8 * CHUNK_FRAMES * 64 * 64  # chunks run through the network together up to this
+SEARCH_PIXELS = BATCH_PIXELS // 4  # the same where codes are searched for: some 100 MB a chunk
 DEFAULT_RATE = Fraction(16)
 
 
@@ -38,9 +49,14 @@ class Encoded:
     Attributes:
         header: of the file, with its frame count.
         chunks: number of them.
-        nbytes: size of the file.
+        nbytes: size of the file, audio included.
+        audio: the format of its audio; None if it has none.
+        audio_bytes: size of its audio chunks; 0 without audio.
+        audio_problem: what of the source's audio could not be kept, or None.
         source_bytes: size of the source; None if it was piped.
-        damage: corrupt packets and frames of the source.
+        damage: what of the source was lost or corrupt.
+        effort: of the search for codes.
+        control: how rate control went; None without.
     """
 
     header: Header
@@ -48,16 +64,30 @@ class Encoded:
     nbytes: int
     source_bytes: int | None
     damage: Damage
+    effort: int = 0
+    control: Outcome | None = None
+    audio: AudioFormat | None = None
+    audio_bytes: int = 0
+    audio_problem: str | None = None
 
     @property
     def bpp(self) -> float:
-        """Bits of the whole file per coded pixel."""
-        return 8 * self.nbytes / (self.header.frames * self.header.width * self.header.height)
+        """Bits of the file, without its audio, per coded pixel."""
+        pixels = self.header.frames * self.header.width * self.header.height
+        return 8 * (self.nbytes - self.audio_bytes) / pixels
 
     @property
     def kbps(self) -> float:
-        """Kilobits (1000) of the whole file per second of video."""
-        return float(8 * self.nbytes * self.header.rate / self.header.frames / 1000)
+        """Kilobits (1000) of the file, without its audio, per second of video."""
+        return self._kbps(self.nbytes - self.audio_bytes)
+
+    @property
+    def audio_kbps(self) -> float:
+        """Kilobits (1000) of audio chunks per second of video."""
+        return self._kbps(self.audio_bytes)
+
+    def _kbps(self, nbytes: int) -> float:
+        return float(8 * nbytes * self.header.rate / self.header.frames / 1000)
 
 
 @dataclass(frozen=True)
@@ -70,12 +100,16 @@ class Decoded:
         problem: why not all is as it was encoded: the file ended early, and all frames before that
             were written, or frames were concealed.
         losses: what was concealed, or is missing at the end.
+        audio: the format of the audio in the output; None if it has none.
+        audio_problem: why there is none although the file has audio, if that was not asked for.
     """
 
     header: Header
     frames: int
     problem: FormatError | None
     losses: Losses
+    audio: AudioFormat | None = None
+    audio_problem: str | None = None
 
 
 def encode_file(
@@ -83,6 +117,7 @@ def encode_file(
     target: Path | str | BinaryIO,
     *,
     codec: Codec | None = None,
+    codecs: type[Codec] | None = None,
     model: Path | str | None = None,
     device: str = "cpu",
     width: int = 64,
@@ -91,7 +126,14 @@ def encode_file(
     fit: Literal["stretch", "crop", "pad"] = "stretch",
     start: Fraction | float = 0,
     duration: Fraction | float | None = None,
+    quality: int | None = None,
+    effort: int = DEFAULT_EFFORT,
+    trade: float = 1.0,
+    bitrate: float | None = None,
+    target_size: int | None = None,
     packer: str = "auto",
+    independent: bool = False,
+    audio: AudioMode = "opus",
     force: bool = False,
     progress: Progress = lambda _done, _total: None,
 ) -> Encoded:
@@ -101,38 +143,65 @@ def encode_file(
         source: anything :func:`vqcodec.video.open_video` reads.
         target: a path, which appears when all is written, or a binary stream.
         codec: the model, ready; None to load it.
+        codecs: the class to load it with, if ``codec`` is None; None for :class:`Codec`.
         model, device: as :meth:`Codec.load` takes them, if ``codec`` is None.
         width, height: of the coded pictures, multiples of 8.
         rate: coded frames per second.
         fit: ``stretch``, ``crop`` or ``pad`` to ``width`` × ``height``.
         start, duration: part of the source, in seconds; None for all of it.
-        packer: ``auto``, ``raw``, ``deflate`` or ``zstd``.
+        quality: how many levels of the model are in the file; None for its default, or with
+            ``bitrate`` or ``target_size`` for what fits best.
+        effort: 0 for the nearest codes, up to 9 to search for better and cheaper ones.
+        trade: when searching, one per cent of the bits is worth this many per cent of the mean
+            squared error.
+        bitrate: kilobits (1000) a second that the whole file shall have, audio included. The source
+            is read twice (a pipe is first copied to a temporary file), ``trade`` is chosen, and
+            ``effort`` is at least 2.
+        target_size: the same in bytes of the whole file.
+        packer: ``auto``, ``raw``, ``deflate``, ``zstd`` or ``range``.
+        independent: let no chunk need the one before it.
+        audio: ``opus``, ``copy`` or ``none``; see :func:`vqcodec.video.open_video`.
         force: overwrite ``target``.
         progress: called with frames done and, if known, in all.
 
     Raises:
         SourceError: the source cannot be read as a video.
         OutputError: the target exists or cannot be written.
-        CheckpointError: the model cannot be loaded.
+        CheckpointError: the model cannot be loaded, or lacks what ``packer`` needs.
+        QualityError: the model has no such quality level.
         FormatError: the pictures are larger, or the rate finer, than the format can store.
     """
+    if (bitrate, target_size) == (None, None):
+        goal = None
+    else:
+        goal = Target(target_size, bitrate)
+        effort = max(effort, LEAST_EFFORT)
     rate = nearest_ratio(Fraction(rate))
-    with (
-        writing(target, force=force) as file,
-        open_video(
-            source,
-            width=width,
-            height=height,
-            rate=rate,
-            fit=fit,
-            start=start,
-            duration=duration,
-        ) as reader,
-    ):
+    opened = partial(
+        open_video,
+        width=width,
+        height=height,
+        rate=rate,
+        fit=fit,
+        start=start,
+        duration=duration,
+        audio=audio,
+    )
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(writing(target, force=force))
+        if goal is not None:
+            rewound = stack.enter_context(rereadable(source))
+            source = rewound()
+        reader = stack.enter_context(opened(source))
         if codec is None:
-            from vqcodec.codec import Codec
-
-            codec = Codec.load(model, device=device)
+            codec = (codecs or _codecs()).load(model, device=device)
+        if packer == "range" and codec.prior is None:
+            raise CheckpointError("the model has no prior, which the range packer needs")
+        if packer == "raw":
+            trade = 0  # bits are as many for any codes
+        most = quality
+        if quality is None and goal is None:
+            most = min(DEFAULT_QUALITY, len(codec.levels))
         header = Header(
             width=width,
             height=height,
@@ -140,23 +209,65 @@ def encode_file(
             rate=rate,
             frames=0,
             model_id=codec.model_id,
-            levels=codec.levels,
+            levels=codec.levels_at(most),
         )
         length = min(CHUNK_FRAMES, header.max_frames)
-        chunks = 0
+        limit = max(1, (SEARCH_PIXELS if effort else BATCH_PIXELS) // (length * width * height))
+
+        def batches(chunks: Iterable[Frames]) -> Iterator[list[Frames]]:
+            return _batches(chunks, limit, len)
+
         progress(0, reader.expected_frames)
-        with Writer(file, header, packer=packer) as writer:
-            for batch in _batches(_chunks_of(reader, length), length, width, height, len):
-                for frames, grids in zip(batch, codec.encode_batch(batch), strict=True):
-                    writer.write(len(frames), grids)
+        steering = None
+        if goal is not None:
+            survey = Survey(
+                codec,
+                header,
+                packer=packer,
+                independent=independent,
+                effort=effort,
+                fixed=quality is not None,
+                batches=batches,
+            )
+            frames, overhead = _survey(reader, survey, header, batches(_chunks_of(reader, length)))
+            reader.close()
+            steering = survey.plan(goal.bytes_of(header, frames), overhead)
+            header = replace(header, levels=header.levels[: steering.quality])
+            reader = stack.enter_context(opened(rewound()))
+        chunks = audio_bytes = 0
+        with Writer(
+            file, header, packer=packer, prior=codec.prior, independent=independent
+        ) as writer:
+            audio_bytes += _write_audio_format(writer, reader)
+            for batch in batches(_chunks_of(reader, length)):
+                grids = codec.encode_batch(
+                    batch,
+                    len(header.levels),
+                    effort=effort,
+                    trade=trade if steering is None else steering.trade,
+                    before=writer.memory,
+                    follows=writer.follows(len(batch)),
+                )
+                packed = writer.pack(list(zip(map(len, batch), grids, strict=True)))
+                for chunk in packed:
+                    audio_bytes += _write_audio(writer, reader, chunk.frames)
+                    writer.write_packed(*chunk)
                     chunks += 1
+                if steering is not None:
+                    steering.spend([len(chunk.payload) for chunk in packed])
                 progress(writer.frames, reader.expected_frames)
+            audio_bytes += _write_audio(writer, reader, 0)
         return Encoded(
             header=replace(header, frames=writer.frames),
             chunks=chunks,
             nbytes=writer.nbytes,
             source_bytes=reader.source.bytes,
             damage=reader.damage,
+            effort=effort,
+            control=None if steering is None else steering.outcome(writer.nbytes),
+            audio=reader.audio_track,
+            audio_bytes=audio_bytes,
+            audio_problem=reader.audio_problem,
         )
 
 
@@ -165,6 +276,7 @@ def decode_file(
     target: Path | str | BinaryIO,
     *,
     codec: Codec | None = None,
+    codecs: type[Codec] | None = None,
     model: Path | str | None = None,
     device: str = "cpu",
     start: Fraction | float = 0,
@@ -174,6 +286,7 @@ def decode_file(
     crf: float | None = None,
     size: tuple[int, int] | Literal["display"] | None = None,
     conceal: bool = False,
+    audio: bool = True,
     force: bool = False,
     progress: Progress = lambda _done, _total: None,
 ) -> Decoded:
@@ -184,6 +297,7 @@ def decode_file(
         target: a path, whose suffix chooses the format and which appears when all is written, or
             a binary stream.
         codec: the model, ready; None to load it.
+        codecs: the class to load it with, if ``codec`` is None; None for :class:`Codec`.
         model, device: as :meth:`Codec.load` takes them, if ``codec`` is None; without ``model``
             the shipped one that the file names.
         start, duration: part of the video, in seconds; only the chunks that hold it are decoded.
@@ -191,6 +305,7 @@ def decode_file(
         conceal: go on after damage, and let the last frame before it stand in for those that are
             lost (black if there is none), so that the rest keeps its time. The end that a
             truncated file lacks is not made up. A pipe is first copied to a temporary file.
+        audio: keep the file's audio, if the output can hold any.
         force: overwrite ``target``.
         progress: called with frames done and, if known, in all.
 
@@ -220,6 +335,7 @@ def decode_file(
             )
         else:
             name, out = format or "y4m", target
+        track, audio_problem = _track_of(reader, name, conceal) if audio else (None, None)
         sink = stack.enter_context(
             open_sink(
                 out,
@@ -231,22 +347,24 @@ def decode_file(
                 codec=video_codec,
                 crf=crf,
                 size=size,
+                audio=track,
             )
         )
         if codec is None:
-            codec = _codec_for(header, model, device)
+            codec = _codec_for(header, codecs or _codecs(), model, device)
         if codec.model_id != header.model_id:
             raise ModelMismatchError(
                 f"needs model {header.model_id.hex()}, not {codec.model_id.hex()}"
             )
-        if codec.levels != header.levels:
+        if codec.levels[: len(header.levels)] != header.levels:
             raise FormatError("the header's levels are not those of its model")
-        pieces = Pieces(reader, first, stop, conceal)
+        reader.prior = codec.prior
+        pieces = Pieces(reader, first, stop, conceal, track)
+        begin = 0 if track is None else round(first * track.rate / header.rate)
         done, last = 0, np.zeros((1, header.height, header.width, 3), np.uint8)
         progress(done, total)
-        for batch in _batches(
-            pieces, CHUNK_FRAMES, header.width, header.height, lambda p: (p.frames, not p.grids)
-        ):
+        limit = max(1, BATCH_PIXELS // (CHUNK_FRAMES * header.width * header.height))
+        for batch in _batches(pieces, limit, lambda piece: (piece.frames, len(piece.grids))):
             if batch[0].grids:
                 clips = codec.decode_batch([p.grids for p in batch], [p.frames for p in batch])
                 last = clips[-1][-1:]
@@ -255,20 +373,84 @@ def decode_file(
             for piece, frames in zip(batch, clips, strict=True):
                 end = None if stop is None else stop - piece.start
                 part = frames[max(0, first - piece.start) : end]
+                sink.write_audio(replace(p, time=p.time - begin) for p in piece.audio)
                 sink.write(part)
                 done += len(part)
             progress(done, total)
         if not pieces.good:
             raise pieces.problem or SourceError(f"ends before the start, {float(start):g} s")
-    return Decoded(header, done, pieces.problem, pieces.losses)
+    return Decoded(header, done, pieces.problem, pieces.losses, track, audio_problem)
 
 
-def _codec_for(header: Header, model: Path | str | None, device: str) -> Codec:
-    from vqcodec.codec import Codec
+def _survey(
+    reader: VideoReader, survey: Survey, header: Header, batches: Iterable[list[Frames]]
+) -> tuple[int, int]:
+    """The first pass; the number of frames, and bytes of all but the header and the pictures."""
+    pictures = 0
+    with Writer(cast("BinaryIO", _Nowhere()), header) as writer:
+        _write_audio_format(writer, reader)
+        for batch in batches:
+            survey.add(batch)
+            for frames in batch:
+                _write_audio(writer, reader, len(frames))
+                writer.write_packed(Tag.RAW, len(frames), b"?")
+                pictures += 1
+        _write_audio(writer, reader, 0)
+    return writer.frames, writer.nbytes - len(header.to_bytes()) - pictures
 
+
+class _Nowhere(io.RawIOBase):
+    """Takes everything and keeps nothing."""
+
+    def write(self, data: Any) -> int:
+        return len(data)
+
+
+def _write_audio_format(writer: Writer, reader: VideoReader) -> int:
+    """Write what the audio is, if there is any; the bytes of the chunk."""
+    if reader.audio_track is None:
+        return 0
+    return writer.write_chunk(Tag.AUDIO_FORMAT, pack_format(reader.audio_track))
+
+
+def _write_audio(writer: Writer, reader: VideoReader, frames: int) -> int:
+    """Write the audio up to the end of the next ``frames``, 0 at the end; the bytes of its chunks.
+
+    Audio that a pipe delivers late goes with later frames; what is left after the last is trimmed.
+    """
+    if reader.audio_track is None:
+        return 0
+    end = (writer.frames + frames) / writer.header.rate
+    packets = reader.audio_before(end, last=not frames)
+    payloads = pack_packets(packets, reader.audio_track.rate)
+    return sum(writer.write_chunk(Tag.AUDIO, payload) for payload in payloads)
+
+
+def _track_of(reader: Reader, output: str, conceal: bool) -> tuple[AudioFormat | None, str | None]:
+    """The audio to decode to a format of this name, or why there is none though the file has it."""
+    try:
+        track = find_format(reader)
+    except FormatError as error:
+        if not conceal:
+            raise
+        return None, f"its audio is left out: {error}"
+    if track is not None and track.codec not in NAMES:
+        return None, f"its audio is left out: {track.codec} is not known here"
+    if track is not None and output in FORMATS and not FORMATS[output].audio:
+        return None, f"its audio is left out: {output} cannot hold any"
+    return track, None
+
+
+def _codecs() -> type[Codec]:
+    from vqcodec.codec import Codec  # imports torch
+
+    return Codec
+
+
+def _codec_for(header: Header, codecs: type[Codec], model: Path | str | None, device: str) -> Codec:
     if model is None:
-        return Codec.load_for(header.model_id, device=device)
-    return Codec.load(model, device=device)
+        return codecs.load_for(header.model_id, device=device)
+    return codecs.load(model, device=device)
 
 
 def _chunks_of(frames: Iterable[Frames], length: int) -> Iterator[Frames]:
@@ -278,11 +460,8 @@ def _chunks_of(frames: Iterable[Frames], length: int) -> Iterator[Frames]:
         yield np.stack(chunk)
 
 
-def _batches(
-    items: Iterable[T], length: int, width: int, height: int, kind: Callable[[T], object]
-) -> Iterator[list[T]]:
-    """Gather neighbours of one kind, as many as the network may take together."""
-    limit = max(1, BATCH_PIXELS // (length * width * height))
+def _batches(items: Iterable[T], limit: int, kind: Callable[[T], object]) -> Iterator[list[T]]:
+    """Gather neighbours of one kind, up to ``limit`` of them."""
     for _, same in groupby(items, kind):
         while batch := list(islice(same, limit)):
             yield batch

@@ -17,7 +17,7 @@ def test_info(vq, coded, codec):
     assert lines["pictures"] == "64x64, shown at 3/2"
     assert lines["time"] == "100 frames at 16 fps, 6.250 s"
     assert lines["model"] == f"{codec.model_id.hex()} (base)"
-    assert lines["levels"] == "1024 at 8x8x8, 1024 at 4x4x4"
+    assert lines["levels"] == "2: 1024 at 8x8x8, 1024 at 4x4x4"
     assert lines["chunks"].startswith("4 (")
     assert lines["chunks"].endswith("), indexed")
     table = vq("info", coded, "--chunks").out.splitlines()[-4:]
@@ -29,7 +29,7 @@ def test_info_as_json(vq, coded, codec):
     told = json.loads(done.out)
     with open_vqv(coded) as file:
         chunks = [
-            {"start": chunk.start, "frames": chunk.frames, "packer": chunk.packer,
+            {"start": chunk.start, "frames": chunk.frames, "packer": chunk.packer, "memory": False,
              "offset": chunk.offset, "bytes": chunk.nbytes}
             for chunk in file
         ]  # fmt: skip
@@ -49,6 +49,8 @@ def test_info_as_json(vq, coded, codec):
         "seconds": 6.25,
         "bpp": 8 * size / (100 * 64 * 64),
         "kbps": 8 * size / 6.25 / 1000,
+        "rates_include_audio": False,
+        "audio": None,
         "model": codec.model_id.hex(),
         "model_name": "base",
         "levels": [
@@ -98,6 +100,7 @@ def test_verify(vq, coded):
         "file": str(coded),
         "chunks": 4,
         "frames": 100,
+        "unread_chunks": 0,
         "problems": [],
     }
 

@@ -42,10 +42,25 @@ def test_a_chain_of_pipes(shell, tmp_path):
     assert len(read_frames(tmp_path / "out.y4m")) == 100
 
 
+def test_appending_to_a_file(shell, tmp_path):
+    """After ``>>`` a file can seek, but not be written anywhere but at its end."""
+    done = shell("echo first > a; $vq encode $video - $m >> a; tail -c +7 a > b; $vq verify b")
+    assert (done.stdout, done.stderr) == (b"b: ok, 100 frames in 4 chunks\n", b"codes 0\n")
+    done = shell("cp $coded a; $vq repair a - >> a; cmp a $coded && $vq repair - a -f < a")
+    assert done.stderr.splitlines() == [
+        b"vqcodec: standard output: is the input itself (see vqcodec repair --help)",
+        b"vqcodec: a: is the input itself (see vqcodec repair --help)",
+        b"codes 2",
+    ]
+
+
 def test_a_reader_that_leaves_is_no_error(shell):
     done = shell("$vq info --chunks $coded | head -c 0; $vq decode $coded - $m | head -c 10")
     assert done.stdout == b"YUV4MPEG2 "
     assert done.stderr == b"codes 141 0\n"
+    done = shell("$vq repair $coded - -q | head -c 0; cat $video | $vq encode - - $m | head -c 4")
+    assert done.stdout == b"\x89VQV"
+    assert done.stderr in (b"codes 0 0 0\n", b"codes 0 141 0\n")  # all fits in the pipe
 
 
 def test_full_standard_output(shell):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import resource
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from video_builders import write_audio
@@ -54,12 +55,52 @@ def test_json_of_encode(vq, video, tmp_path):
     told = json.loads(done.out)
     assert set(told) == {
         "source", "target", "frames", "seconds", "width", "height", "rate", "aspect", "chunks",
-        "bytes", "source_bytes", "bpp", "kbps", "model", "fps", "damaged",
+        "bytes", "source_bytes", "bpp", "kbps", "model", "fps", "damaged", "quality",
+        "effort", "target_bytes", "target_problem", "rates_include_audio", "audio", "audio_bytes",
+        "audio_kbps",
     }  # fmt: skip
     assert (told["frames"], told["seconds"], told["chunks"]) == (32, 2.0, 1)
     assert (told["rate"], told["aspect"], told["damaged"]) == ("16", "3/2", 0)
     assert told["bytes"] == (tmp_path / "a.vqv").stat().st_size
     assert told["bpp"] == 8 * told["bytes"] / (32 * 64 * 64)
+
+
+def test_a_size_to_meet(vq, video, tmp_path):
+    path = tmp_path / "a.vqv"
+    options = ("--size", "16", "--duration", "2", "--json")
+    told = json.loads(vq("encode", video, path, "--target-size", "0.05k", *options).out)
+    assert (told["effort"], told["target_bytes"]) == (2, 50)
+    assert "more than the 50 asked for: all but the pictures takes" in told["target_problem"]
+    size = told["bytes"]
+    done = vq("encode", video, path, "-f", "--target-size", str(size), *options, "--effort", "3")
+    told = json.loads(done.out)
+    assert (told["effort"], told["target_bytes"], told["bytes"]) == (3, size, size)
+    assert (told["target_problem"], done.err) == (None, "")
+    done = vq("encode", video, path, "-f", "--bitrate", "1000", "--quality", "1", *options[:-1])
+    assert done.code == 0
+    warning, _ = done.err.splitlines()
+    assert warning.startswith(f"vqcodec: warning: {video}: {path.stat().st_size} bytes, 10")
+    assert "less than the 250000 asked for: quality 1 takes at most" in warning
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ("--bitrate 5 --target-size 5k", "--bitrate and --target-size exclude each other"),
+        ("--bitrate 5 --trade 1", "--bitrate and --trade exclude each other"),
+        ("--bitrate 0", "0.0 is not in the range"),
+        ("--bitrate nan", "'nan' is not a number"),
+        ("--target-size 5G", "'5G' is not BYTES"),
+        ("--target-size 0", "'0' is no size of a file"),
+        ("--target-size -5k", "'-5k' is not BYTES"),
+        ("--effort 10", "10 is not in the range 0<=x<=9"),
+        ("--trade -1", "-1.0 is not in the range"),
+    ],
+)
+def test_sizes_and_efforts_that_make_no_sense(vq, video, tmp_path, options, reason):
+    done = vq("encode", video, tmp_path / "a.vqv", *options.split())
+    assert (done.code, listing(tmp_path)) == (2, [])
+    assert reason in done.err
 
 
 def test_json_of_decode(vq, coded, tmp_path):
@@ -68,7 +109,7 @@ def test_json_of_decode(vq, coded, tmp_path):
     told = json.loads(done.out)
     assert set(told) == {
         "source", "target", "frames", "seconds", "bytes", "model", "fps", "truncated",
-        "lost_frames", "lost",
+        "lost_frames", "lost", "audio",
     }  # fmt: skip
     assert (told["frames"], told["seconds"], told["truncated"]) == (100, 6.25, False)
     assert told["bytes"] == (tmp_path / "a.mp4").stat().st_size
@@ -229,6 +270,28 @@ def test_a_damaged_checkpoint(vq, video, tiny, tmp_path):
     assert done.line.startswith(f"{path}: ")
 
 
+def test_a_checkpoint_with_the_wrong_hash(vq, video, tiny, tmp_path):
+    path = tmp_path / "bad.safetensors"
+    data = bytearray(tiny.read_bytes())
+    data[-100] ^= 1  # a weight
+    path.write_bytes(data)
+    done = vq("encode", video, tmp_path / "a.vqv", "--model", path)
+    assert (done.code, done.line) == (9, f"{path}: damaged: its digest does not match")
+    assert listing(tmp_path) == ["bad.safetensors"]
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="no folder that is read-only even for root")
+def test_a_read_only_folder(vq, video, coded):
+    for verb, source, target in (
+        ("encode", video, "/proc/a.vqv"),
+        ("decode", coded, "/proc/a.mp4"),
+        ("decode", coded, "/proc/folder"),
+        ("repair", coded, "/proc/a.vqv"),
+    ):
+        done = vq(verb, source, target)
+        assert (done.code, done.line) == (10, f"{target}: No such file or directory")
+
+
 def test_existing_outputs(vq, video, coded, tmp_path):
     path = tmp_path / "a.vqv"
     path.write_bytes(b"precious")
@@ -253,6 +316,9 @@ def test_a_full_disk(vq, video, coded, tmp_path, name):
     assert done.line.startswith(f"{tmp_path / name}: ")
     with largest_file(500):
         done = vq("encode", video, tmp_path / "a.vqv")
+    assert (done.code, done.line) == (10, f"{tmp_path / 'a.vqv'}: File too large")
+    with largest_file(500):
+        done = vq("repair", coded, tmp_path / "a.vqv")
     assert (done.code, done.line) == (10, f"{tmp_path / 'a.vqv'}: File too large")
     assert listing(tmp_path) == []
 
@@ -310,7 +376,7 @@ def test_outputs_that_cannot_be(vq, coded, tmp_path, monkeypatch, arguments, rea
 
 
 def test_without_memory(vq, video, tmp_path, monkeypatch):
-    def fail(*_arguments):
+    def fail(*_arguments, **_options):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes")
 
     monkeypatch.setattr("vqcodec.codec.Codec.encode_batch", fail)

@@ -13,23 +13,25 @@ import sys
 from vqcodec import __version__
 
 COMMANDS = {
-    "encode": "Encode a video to a .vqv file.",
-    "decode": "Decode a .vqv file to a video.",
+    "encode": "Encode a video to a .vqv file, or a folder of them.",
+    "decode": "Decode a .vqv file to a video, or a folder of them.",
     "info": "Show what a .vqv file holds.",
     "verify": "Check every byte of .vqv files without decoding pictures.",
     "repair": "Make a sound file of a truncated or damaged .vqv file.",
+    "cut": "Make a smaller file of lower quality of a .vqv file, at once.",
     "models": "List the models that are shipped.",
     "bench": "Measure rate, distortion and speed beside x264, x265 and SVT-AV1.",
     "train": "Train a model on a folder of videos.",
 }
 
 EXIT_CODES = """\
-  0 done                            6 needs a newer program
-  1 internal error                  7 truncated (what is whole was written)
-  2 wrong usage                     8 encoded with another model
-  3 source unreadable               9 model or device missing
-  4 not a .vqv file, or invalid    10 output cannot be written
-  5 damaged: a CRC does not match  11 data set missing or empty"""
+  0 done                            7 truncated (what is whole was written)
+  1 internal error                  8 encoded with another model
+  2 wrong usage                     9 model or device missing
+  3 source unreadable              10 output cannot be written
+  4 not a .vqv file, or invalid    11 data set missing or empty
+  5 damaged: a CRC does not match  12 files of a folder failed in several ways
+  6 needs a newer program"""
 
 
 def overview() -> str:

@@ -26,7 +26,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
     "codecs",
     multiple=True,
     metavar="NAME",
-    help="vqcodec, vqcodec:MODEL (a shipped name or a path), x264, x264-medium, x264-444, x265, "
+    help="vqcodec[@EFFORT][:MODEL] (a shipped name or a path), x264, x264-medium, x264-444, x265, "
     "x265-444 or svtav1; may be repeated. Default: all.",
 )
 @click.option("--mode", type=click.Choice(("clips", "videos")), default="clips", show_default=True)
