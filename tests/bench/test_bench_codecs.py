@@ -136,18 +136,24 @@ def test_our_codec_counts_the_papers_rate(tmp_path: Path) -> None:
     path = tmp_path / "tiny.safetensors"
     checkpoints.save(checkpoints.export(MSVQVAE(PRESETS["tiny"]), {}), path)
     codec = build(f"vqcodec:{path}")
-    assert codec.title == "vqcodec tiny"
+    assert codec.title == "vqcodec tiny, effort 0"
     clip = moving_clip(32)
-    encoded = codec.encode(clip, RATE, "size 64")
+    encoded = codec.encode(clip, RATE, "quality 2")
     assert encoded.fixed_bits == 23040  # 0.1758 bpp
     assert encoded.deflate_bytes is not None
     assert encoded.file_bytes == len(encoded.payload)
-    assert 8 <= encoded.file_bytes - encoded.stream_bytes <= 64
+    assert 8 <= encoded.file_bytes - encoded.stream_bytes <= 72
     assert codec.decode(encoded.payload).shape == clip.shape
-    long = codec.encode(moving_clip(75), RATE, "size 64")  # 32 + 32 + 11 padded to 16
+    long = codec.encode(moving_clip(75), RATE, "quality 2")  # 32 + 32 + 11 padded to 16
     assert long.fixed_bits == 23040 * 80 // 32
     assert codec.decode(long.payload).shape == (75, 64, 64, 3)
     rates = [codec.encode(clip, RATE, setting).fixed_bits or 0 for setting in codec.ladder]
     assert rates == sorted(rates, reverse=True)
+    searching = build(f"vqcodec@2:{path}")
+    assert "quality 2 trade 4" in searching.ladder
+    searched = searching.encode(clip, RATE, "quality 2 trade 4")
+    assert searched.fixed_bits == 23040
+    with pytest.raises(ValueError, match="efforts"):
+        build(f"vqcodec@10:{path}")
     smallest = codec.encode(clip, RATE, codec.ladder[-1])
     assert codec.decode(smallest.payload).shape == clip.shape

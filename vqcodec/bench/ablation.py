@@ -20,9 +20,9 @@ from vqcodec.bench.runner import Folders
 # The rows of the paper's tables 2 and 3. "perceptual" stands for the loss chosen by --perceptual.
 ROWS: dict[str, tuple[str, ...]] = {
     "single-level": ("--model", "single-level", "--perceptual", "perceptual"),
-    "vq-vae-2": ("--model", "base", "--perceptual", "none"),
-    "ms-vq-vae": ("--model", "base", "--perceptual", "perceptual"),
-    "512-entries": ("--model", "base-512", "--perceptual", "perceptual"),
+    "vq-vae-2": ("--model", "paper", "--perceptual", "none"),
+    "ms-vq-vae": ("--model", "paper", "--perceptual", "perceptual"),
+    "512-entries": ("--model", "paper-512", "--perceptual", "perceptual"),
 }
 # Of the shipped model's recipe; the same for all rows.
 RECIPE = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
@@ -69,11 +70,11 @@ OURS = "vqcodec"
 
 def is_ours(name: str) -> bool:
     """Whether a codec name means this project's codec."""
-    return name.partition(":")[0] == OURS
+    return re.match(rf"{OURS}(@[^:]*)?(:|$)", name) is not None
 
 
 def build(name: str) -> Codec:
-    """The codec called ``name``: a peer of :data:`peers.PEERS`, ``vqcodec`` or ``vqcodec:MODEL``.
+    """The codec called ``name``: a peer of :data:`peers.PEERS`, or ``vqcodec[@EFFORT][:MODEL]``.
 
     Raises:
         CodecMissingError: FFmpeg lacks the encoder, or there is no such model.
@@ -88,7 +89,7 @@ def build(name: str) -> Codec:
     if name in PEERS:
         return FFmpegCodec(PEERS[name])
     raise UnknownCodecError(
-        f"no codec {name!r}; there are {OURS}, {OURS}:MODEL, {', '.join(PEERS)}"
+        f"no codec {name!r}; there are {OURS}[@EFFORT][:MODEL], {', '.join(PEERS)}"
     )
 
 

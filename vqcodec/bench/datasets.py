@@ -11,29 +11,10 @@ from typing import Literal
 from vqcodec.bench.clips import CLIP_FRAMES, ClipRef, Cut, Video
 from vqcodec.bench.published import SAME_CLIPS
 from vqcodec.errors import DataError
+from vqcodec.video import VIDEO_SUFFIXES
 
 Split = Literal["train", "val", "test", "all"]
 SPLIT_SHARES = {"test": 0.15, "val": 0.15}  # the rest is for training
-
-VIDEO_SUFFIXES = frozenset(
-    [
-        ".avi",
-        ".mp4",
-        ".mkv",
-        ".webm",
-        ".mov",
-        ".m4v",
-        ".mpg",
-        ".mpeg",
-        ".ts",
-        ".flv",
-        ".wmv",
-        ".ogv",
-        ".gif",
-        ".3gp",
-        ".y4m",
-    ]
-)
 
 _UCF101_NAME = re.compile(r"v_(?P<name>\w+)_g(?P<group>\d+)_c(?P<clip>\d+)")
 

@@ -5,98 +5,112 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 import vqcodec
-from vqcodec.bench.clips import CLIP_SIDE
-from vqcodec.bench.codecs import CodecMissingError, Encoded, Frames
+from vqcodec.bench.codecs import CodecMissingError, Encoded, Frames, UnknownCodecError
 from vqcodec.codec import Codec
 from vqcodec.container import PACKERS, Header, Reader, Writer
 from vqcodec.errors import CheckpointError
 from vqcodec.model import registry
+from vqcodec.search import MAX_EFFORT
 from vqcodec.train.loop import MODEL
 from vqcodec.transcode import CHUNK_FRAMES
 
+PAPER_QUALITY = 2  # top and bottom
+
 
 class VqcodecAdapter:
-    """One checkpoint as a :class:`~vqcodec.bench.codecs.Codec`.
+    """One checkpoint at one effort as a :class:`~vqcodec.bench.codecs.Codec`.
 
     Stream bytes are the picture chunks with their heads and CRCs; file bytes add header, index
-    and end. The ladder is ``--size``: clips are scaled to that coded size before, and back after;
-    at 64 nothing is scaled and the fixed-length rate is the paper's.
+    and end. The ladder is ``--quality``; a search for cheaper codes also has ``--trade``, which
+    fills the gap between the first two levels.
 
     Args:
-        name: ``vqcodec`` for the default model, or ``vqcodec:MODEL``, a shipped name or a path.
+        name: ``vqcodec`` for the default model and effort, ``vqcodec@EFFORT`` for another effort,
+            and either with ``:MODEL``, a shipped name or a path.
 
     Raises:
         CodecMissingError: there is no such model, or it cannot be loaded.
+        UnknownCodecError: no such effort.
     """
 
-    ladder: tuple[str, ...] = ("size 96", "size 80", "size 64", "size 48", "size 32")
-
     def __init__(self, name: str) -> None:
-        model = name.partition(":")[2] or None
+        verb, _, model_name = name.partition(":")
+        effort = verb.partition("@")[2] or str(registry.DEFAULT_EFFORT)
+        if effort not in map(str, range(MAX_EFFORT + 1)):
+            raise UnknownCodecError(f"{name}: efforts are 0 to {MAX_EFFORT}")
+        model = model_name or None
         try:
             path = registry.find(model)
             self._codec = Codec.load(path)
         except CheckpointError as error:
             raise CodecMissingError(str(error)) from error
         self.name = name
-        self.title = f"vqcodec {_label(model)}"
+        self._effort = int(effort)
+        self.title = f"vqcodec {_label(model)}, effort {effort}"
         # The file's own hash, as the model's identity leaves the encoder out.
         weights = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
         self.identity = f"vqcodec {vqcodec.__version__} torch {torch.__version__} model {weights}"
+        self.ladder = tuple(_ladder(len(self._codec.levels), self._effort))
 
     def encode(self, frames: Frames, rate: Fraction, setting: str) -> Encoded:
         """See :meth:`vqcodec.bench.codecs.Codec.encode`."""
-        side = int(setting.removeprefix("size "))
-        frames = _scale(frames, side)
+        _, quality, *rest = setting.split()
+        trade = float(rest[1]) if rest else 1.0
+        levels = self._codec.levels_at(int(quality))
         header = Header(
-            width=side,
-            height=side,
+            width=frames.shape[2],
+            height=frames.shape[1],
             aspect=Fraction(1),
             rate=rate,
             frames=len(frames),
             model_id=self._codec.model_id,
-            levels=self._codec.levels,
+            levels=levels,
         )
         file = io.BytesIO()
         stream_bytes = fixed_bits = deflate_bytes = 0
-        with Writer(file, header) as writer:
+        with Writer(file, header, prior=self._codec.prior) as writer:
             for start in range(0, len(frames), CHUNK_FRAMES):
                 chunk = frames[start : start + CHUNK_FRAMES]
-                grids = self._codec.encode(chunk)
+                [grids] = self._codec.encode_batch(
+                    [chunk],
+                    len(levels),
+                    effort=self._effort,
+                    trade=trade,
+                    before=writer.memory,
+                    follows=writer.follows(1),
+                )
                 stream_bytes += writer.write(len(chunk), grids)
                 fixed_bits += sum(
                     math.prod(grid.shape) * level.bits
-                    for grid, level in zip(grids, header.levels, strict=True)
+                    for grid, level in zip(grids, levels, strict=True)
                 )
-                deflate_bytes += len(PACKERS["deflate"].pack(grids, header.levels))
+                deflate_bytes += len(PACKERS["deflate"].pack(grids, levels))
         data = file.getvalue()
         return Encoded(stream_bytes, len(data), data, fixed_bits, deflate_bytes)
 
     def decode(self, payload: bytes) -> Frames:
         """See :meth:`vqcodec.bench.codecs.Codec.decode`."""
-        chunks = Reader(io.BytesIO(payload))
-        decoded = [self._codec.decode(chunk.grids(), chunk.frames) for chunk in chunks]
-        return _scale(np.concatenate(decoded), CLIP_SIDE)
+        reader = Reader(io.BytesIO(payload), lambda _header: self._codec.prior)
+        return np.concatenate([self._codec.decode(chunk.grids(), chunk.frames) for chunk in reader])
+
+
+def _ladder(levels: int, effort: int) -> Iterator[str]:
+    """Settings from high rate to low."""
+    for quality in range(levels, 0, -1):
+        yield f"quality {quality}"
+        if quality == PAPER_QUALITY and effort:
+            yield from (f"quality {quality} trade {trade}" for trade in (2, 4))
 
 
 def _label(model: str | None) -> str:
     """What to call a model: its name, or the run's if it is one of a training run."""
     path = Path(model or registry.DEFAULT)
     return path.parent.name if path.name == MODEL else path.stem
-
-
-def _scale(frames: Frames, side: int) -> Frames:
-    """uint8 (T, H, W, 3) → (T, side, side, 3), antialiased bicubic; as it is if it fits."""
-    if frames.shape[1:3] == (side, side):
-        return frames
-    planes = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
-    scaled = F.interpolate(planes, (side, side), mode="bicubic", antialias=True)
-    return np.ascontiguousarray(scaled.permute(0, 2, 3, 1).numpy())

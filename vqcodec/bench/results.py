@@ -54,8 +54,8 @@ def method_lines(bench: Bench) -> list[str]:
     ]
     if tables.measured(bench, ours=True):
         lines.append(
-            "Ours: the ladder is the coded size; a clip is scaled to it (antialiased bicubic), and "
-            "what is decoded back to 64x64. At size 64 nothing is scaled."
+            "Ours: the ladder is the quality level; a search for cheaper codes (effort 1 and more) "
+            "also has `--trade`, at the paper's two levels. Chunks stand alone in single clips."
         )
     lines += [f"{c.name} is {c.title}: `{c.identity}`." for c in tables.measured(bench)]
     lines += [f"{c.name} left out: {c.missing}." for c in bench.codecs if c.missing]
@@ -87,6 +87,8 @@ def _section(bench: Bench) -> str:
     if bench.comparisons:
         shown += [tables.comparison_table(bench, size) for size in ("stream", "file")]
     shown.append(tables.rate_table(bench))
+    if len(tables.measured(bench, ours=True)) > 1:
+        shown.append(tables.effort_table(bench))
     if bench.mode == "clips" and tables.measured(bench, ours=True):
         shown.append(tables.paper_table(bench))
     parts += [f"### {table.title}\n\n{to_markdown(table)}" for table in shown]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vqcodec.bench.bdrate import bd_rate
 from vqcodec.bench.compare import RATE_WINDOW, Metric, Size, clip_points, mean_curve
 from vqcodec.bench.published import PAPER_BPP, PAPER_TABLE, SAME_CLIPS
 from vqcodec.bench.schema import Bench, ClipResult, CodecInfo, Comparison
@@ -88,6 +89,31 @@ def comparison_table(bench: Bench, size: Size = "stream") -> Table:
     header += [f"{low} to {high} bpp", "wins"]
     rows = [_comparison_row(c) for c in bench.comparisons if c.size == size]
     return Table(f"Bits against the peer at equal quality, {size} bytes", header, rows, 3)
+
+
+def effort_table(bench: Bench) -> Table:
+    """What each of ours buys over the first of them, and what it costs in time."""
+    first, *_ = mine = measured(bench, ours=True)
+    header = ["ours", "BD-rate PSNR", "BD-rate SSIM", "encode fps", "decode fps"]
+    rows = []
+    for codec in mine:
+        points = [p for p in bench.points if p.codec == codec.name]
+        rates = [
+            bd_rate(
+                clip_points(bench.results, first.name, metric).curve(),
+                clip_points(bench.results, codec.name, metric).curve(),
+            ).value
+            for metric in ("psnr", "ssim")
+        ]
+        speeds = (
+            len(points) / sum(1 / p.encode_fps for p in points),
+            len(points) / sum(1 / p.decode_fps for p in points),
+        )
+        cells = ["-" if rate is None else f"{rate:+.1f} %" for rate in rates]
+        rows.append([codec.name, *cells, *(number(speed, 0) for speed in speeds)])
+    return Table(
+        f"Ours against {first.name}, stream bytes; mean speeds of one thread", header, rows
+    )
 
 
 def _comparison_row(c: Comparison) -> list[str]:
