@@ -1,5 +1,6 @@
 """The names that ``import vqcodec`` offers, in processes that tell what gets imported."""
 
+import json
 import subprocess
 import sys
 
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 
 import vqcodec
-from vqcodec.errors import ChecksumError, FormatError, SourceError
+from vqcodec.cli import COMMANDS
+from vqcodec.errors import ChecksumError, FormatError, ModelMismatchError, SourceError
+from vqcodec.video import read_frames
 
 HEAVY = ("torch", "av", "click", "rich", "numpy")
 
@@ -42,6 +45,34 @@ with vqcodec.open(sys.argv[1]) as file:
     assert printed.splitlines() == [full] * 3 + ["4 int16 (1, 8, 8) int16 (2, 16, 16)"]
 
 
+def test_range_coded_indices_without_a_network(ranged, foresight, foreseeing, video):
+    code = """
+import vqcodec
+with vqcodec.open(sys.argv[1], model=sys.argv[2]) as file:
+    for chunk in file:
+        print(chunk.packer, [int(grid.sum()) for grid in chunk.grids()])
+"""
+    modules, printed = imported_by(code, ranged, foresight)
+    assert modules == "['numpy']"
+    frames = read_frames(video)
+    chunks = [foreseeing.encode(frames[start : start + 32]) for start in range(0, 100, 32)]
+    told = [line.partition(" ") for line in printed.splitlines()]
+    assert [packer for packer, _, _ in told] == ["range"] * 4
+    for (_, _, sums), grids in zip(told, chunks, strict=True):
+        # Batches round otherwise, and so choose now and then another code.
+        exact = [int(grid.sum()) for grid in grids]
+        np.testing.assert_allclose(json.loads(sums), exact, rtol=0.05)
+
+
+def test_the_prior_is_found_by_the_file(ranged, foresight, monkeypatch):
+    monkeypatch.setattr("vqcodec.model.registry.weights_folder", lambda: foresight.parent)
+    with vqcodec.open(ranged) as file:
+        assert all(len(chunk.grids()) == 4 for chunk in file)
+    monkeypatch.setattr("vqcodec.model.registry.weights_folder", lambda: foresight / "no")
+    with vqcodec.open(ranged) as file, pytest.raises(ModelMismatchError, match="needs the prior"):
+        next(iter(file)).grids()
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["--version"]])
 def test_the_overview_imports_nothing(arguments):
     code = """
@@ -66,7 +97,7 @@ for verb in COMMANDS:
     modules, printed = imported_by(code)
     assert "torch" not in modules
     assert "av" not in modules
-    assert printed.count("Usage: vqcodec ") == 8
+    assert printed.count("Usage: vqcodec ") == len(COMMANDS)
 
 
 def test_everything_promised_is_there():

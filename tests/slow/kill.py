@@ -1,6 +1,6 @@
 """Kill ``vqcodec`` with SIGKILL at random moments and look at what it leaves.
 
-    python tests/slow/kill.py [--runs 100] [--verbs encode decode repair train] [--seed 0]
+    python tests/slow/kill.py [--runs 100] [--verbs encode decode repair cut train] [--seed 0]
 
 Each run is a process of its own, with the ``tiny`` model and small inputs, killed after a delay
 drawn evenly from nothing to a little more than a whole run takes. The destination must be absent,
@@ -45,9 +45,10 @@ COMMANDS = {
     "encode": "encode {0}/videos/a.mkv {1} --model {0}/tiny.safetensors -q -f",
     "decode": "decode {0}/whole.vqv {1} --model {0}/tiny.safetensors -q -f",
     "repair": "repair {0}/damaged.vqv {1} -q -f",
+    "cut": "cut {0}/whole.vqv {1} --quality 1 -q -f",
     "train": TRAIN,
 }
-TARGETS = {"encode": "out.vqv", "decode": "out.mkv", "repair": "out.vqv"}
+TARGETS = {"encode": "out.vqv", "decode": "out.mkv", "repair": "out.vqv", "cut": "out.vqv"}
 
 
 def start(verb: str, folder: Path, target: Path) -> subprocess.Popen[bytes]:
@@ -94,7 +95,7 @@ def prepare(folder: Path) -> None:
     save(export(MSVQVAE(PRESETS["tiny"]), {}), folder / "tiny.safetensors")
     run_whole("encode", folder, folder / "whole.vqv")
     data = bytearray((folder / "whole.vqv").read_bytes())
-    data[3000] ^= 1
+    data[len(data) // 2] ^= 1
     (folder / "damaged.vqv").write_bytes(data[:-50])
 
 
@@ -177,7 +178,7 @@ def tell(seen: Counter[str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=100)
-    parser.add_argument("--verbs", nargs="+", default=list(COMMANDS), choices=COMMANDS)
+    parser.add_argument("--verbs", nargs="+", default=list(COMMANDS), choices=list(COMMANDS))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     draw = random.Random(options.seed)
