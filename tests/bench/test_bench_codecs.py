@@ -136,7 +136,7 @@ def test_our_codec_counts_the_papers_rate(tmp_path: Path) -> None:
     path = tmp_path / "tiny.safetensors"
     checkpoints.save(checkpoints.export(MSVQVAE(PRESETS["tiny"]), {}), path)
     codec = build(f"vqcodec:{path}")
-    assert codec.title == "vqcodec tiny, effort 0"
+    assert codec.title == "vqcodec tiny, effort 1"
     clip = moving_clip(32)
     encoded = codec.encode(clip, RATE, "quality 2")
     assert encoded.fixed_bits == 23040  # 0.1758 bpp

@@ -163,7 +163,11 @@ def test_models(vq, tiny, codec):
 @pytest.mark.parametrize(
     ("validation", "told"),
     [
-        ({"psnr": 25.678, "bpp": 0.16, "ssim": 0.8}, "25.68 dB at 0.1600 bpp"),
+        ({"psnr": [25.678], "bpp": [0.16]}, "25.68 dB at 0.1600 bpp, fixed length"),
+        (
+            {"psnr": [20.0, 25.0, 28.0, 30.0], "bpp": [0.02, 0.16, 0.3, 0.4]},
+            "20.00 dB at 0.0200, 25.00 dB at 0.1600 … 30.00 dB at 0.4000 bpp, fixed length",
+        ),
         (None, "bytes"),
         ({"psnr": None}, "bytes"),
         ("good", "bytes"),

@@ -57,7 +57,10 @@ class VqcodecAdapter:
         self.title = f"vqcodec {_label(model)}, effort {effort}"
         # The file's own hash, as the model's identity leaves the encoder out.
         weights = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
-        self.identity = f"vqcodec {vqcodec.__version__} torch {torch.__version__} model {weights}"
+        self.identity = (
+            f"vqcodec {vqcodec.__version__} torch {torch.__version__} model {weights} "
+            f"effort {effort}"
+        )
         self.ladder = tuple(_ladder(len(self._codec.levels), self._effort))
 
     def encode(self, frames: Frames, rate: Fraction, setting: str) -> Encoded:
@@ -103,9 +106,10 @@ class VqcodecAdapter:
 
 
 def _ladder(levels: int, effort: int) -> Iterator[str]:
-    """Settings from high rate to low."""
+    """Settings from high rate to low. A search is slow: it leaves out levels that tell little."""
     for quality in range(levels, 0, -1):
-        yield f"quality {quality}"
+        if not effort or quality <= 4 or quality == levels:
+            yield f"quality {quality}"
         if quality == PAPER_QUALITY and effort:
             yield from (f"quality {quality} trade {trade}" for trade in (2, 4))
 

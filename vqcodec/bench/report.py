@@ -23,11 +23,20 @@ th, td { border-bottom: 1px solid #ddd; padding: .2em .7em; text-align: right }
 th.label, td.label { text-align: left }
 img { max-width: 100% } figure { margin: 1em 0 } .plots { display: flex; flex-wrap: wrap }
 .plots img { width: 36em }
+.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(34em, 1fr)); gap: 1em }
+.sheet figcaption { font-size: 12px }
 """
 
+_FOOTAGE = "<p>Third-party footage: not for publication.</p>"
 
-def write_report(bench: Bench, folder: Path, strips: Sequence[Strip] = ()) -> Path:
+
+def write_report(
+    bench: Bench, folder: Path, strips: Sequence[Strip] = (), worst: Sequence[Strip] = ()
+) -> Path:
     """Write ``index.html`` and the plots into ``folder``; returns the page's path.
+
+    ``strips`` and ``worst`` are from :mod:`vqcodec.bench.strips`: large pictures of a few clips,
+    and the contact sheet of the worst ones.
 
     Raises:
         OutputError: the folder or a file cannot be written.
@@ -36,7 +45,7 @@ def write_report(bench: Bench, folder: Path, strips: Sequence[Strip] = ()) -> Pa
     write_plots(pictures, folder)
     page = folder / "index.html"
     with replacing(page, force=True) as temporary:
-        temporary.write_text(_page(bench, pictures, strips), encoding="utf-8")
+        temporary.write_text(_page(bench, pictures, strips, worst), encoding="utf-8")
     return page
 
 
@@ -55,7 +64,12 @@ def write_plots(pictures: Mapping[str, bytes], folder: Path) -> None:
             temporary.write_bytes(data)
 
 
-def _page(bench: Bench, pictures: Mapping[str, bytes], strips: Sequence[Strip]) -> str:
+def _page(
+    bench: Bench,
+    pictures: Mapping[str, bytes],
+    strips: Sequence[Strip],
+    worst: Sequence[Strip],
+) -> str:
     parts = [
         f"<h1>vqcodec bench: {html.escape(bench.dataset)}, {bench.mode}</h1>",
         _list(method_lines(bench)),
@@ -73,17 +87,21 @@ def _page(bench: Bench, pictures: Mapping[str, bytes], strips: Sequence[Strip]) 
     if bench.dataset == "authors":
         parts.append(to_html(tables.same_clip_table(bench)))
     if strips:
-        parts.append("<h2>Best, median and worst clip</h2>")
-        parts.append("<p>Third-party footage: not for publication.</p>")
-    for strip in strips:
-        caption = f"<figcaption>{html.escape(strip.title)}{_list(strip.rows)}</figcaption>"
-        parts.append(f"<figure>{_image(strip.png, strip.title)}{caption}</figure>")
+        parts += ["<h2>Best, median and worst clip</h2>", _FOOTAGE, *map(_figure, strips)]
+    if worst:
+        parts += [f"<h2>The worst clips: {len(worst)}, at the paper's rate</h2>", _FOOTAGE]
+        parts.append(f"<div class=sheet>{''.join(map(_figure, worst))}</div>")
     if bench.skipped:
         parts.append(f"<h2>Left out: {len(bench.skipped)}</h2>")
         parts.append(_list([f"{item.id}: {item.reason}" for item in bench.skipped]))
     body = "\n".join(parts)
     head = f"<meta charset=utf-8><title>vqcodec bench</title><style>{_STYLE}</style>"
     return f"<!doctype html>\n<html lang=en><head>{head}</head>\n<body>\n{body}\n</body></html>\n"
+
+
+def _figure(strip: Strip) -> str:
+    caption = f"<figcaption>{html.escape(strip.title)}{_list(strip.rows)}</figcaption>"
+    return f"<figure>{_image(strip.png, strip.title)}{caption}</figure>"
 
 
 def _image(png: bytes, alt: str) -> str:

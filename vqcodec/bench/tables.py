@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vqcodec.bench.bdrate import bd_rate
 from vqcodec.bench.compare import RATE_WINDOW, Metric, Size, clip_points, mean_curve
 from vqcodec.bench.published import PAPER_BPP, PAPER_TABLE, SAME_CLIPS
-from vqcodec.bench.schema import Bench, ClipResult, CodecInfo, Comparison
+from vqcodec.bench.schema import Bench, ClipResult, CodecInfo, Comparison, Point
 
 METRIC_NAMES: dict[Metric, str] = {"psnr": "PSNR", "ssim": "SSIM", "ms_ssim": "MS-SSIM"}
 
@@ -129,6 +129,12 @@ def _comparison_row(c: Comparison) -> list[str]:
     return [c.ours, c.peer, metric, value, interval, common, window, wins]
 
 
+def paper_point(bench: Bench, codec: CodecInfo) -> Point:
+    """One of ours at the setting whose fixed-length rate is nearest to the paper's."""
+    points = [p for p in bench.points if p.codec == codec.name]
+    return min(points, key=lambda p: abs((p.fixed_bpp or 0.0) - PAPER_BPP))
+
+
 def paper_table(bench: Bench) -> Table:
     """The paper's rows, then ours on this data set: other footage, so not like for like."""
     header = ["model", "clips", "bpp, fixed length", "PSNR dB", "SSIM"]
@@ -137,8 +143,7 @@ def paper_table(bench: Bench) -> Table:
         for row in PAPER_TABLE
     ]
     for codec in measured(bench, ours=True):
-        points = [p for p in bench.points if p.codec == codec.name]
-        p = min(points, key=lambda p: abs((p.fixed_bpp or 0.0) - PAPER_BPP))
+        p = paper_point(bench, codec)
         name = f"{codec.title}, {p.setting}"
         where = f"{bench.dataset}, {p.clips} {bench.mode}"
         quality = number(p.psnr, 2), number(p.ssim, 4)

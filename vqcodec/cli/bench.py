@@ -78,7 +78,7 @@ def bench(
     from vqcodec.bench import render, results, schema, session
     from vqcodec.bench import report as reports
     from vqcodec.bench.runner import Folders
-    from vqcodec.bench.strips import strips
+    from vqcodec.bench.strips import strips, worst_clips
 
     if archive is not None:
         archives.unpack(archive, root)
@@ -105,7 +105,8 @@ def bench(
     if csv_path:
         render.write_csv(found, csv_path)
     if report:
-        page = reports.write_report(found, report, strips(found, refs, folders))
+        chosen, worst = strips(found, refs, folders), worst_clips(found, refs, folders)
+        page = reports.write_report(found, report, chosen, worst)
         click.echo(f"report: {page}", err=True)
     if plots:
         if reason := drawing.unavailable():

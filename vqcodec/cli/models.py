@@ -37,6 +37,11 @@ def models(as_json: bool) -> None:
     for model in found:
         told = ""
         with contextlib.suppress(KeyError, TypeError, ValueError):  # of no validation
-            told = "{psnr:.2f} dB at {bpp:.4f} bpp".format(**model.card["validation"])
+            validation = model.card["validation"]
+            levels = list(zip(validation["psnr"], validation["bpp"], strict=True))
+            told = ", ".join(f"{psnr:.2f} dB at {bpp:.4f}" for psnr, bpp in levels[:2])
+            if len(levels) > 2:
+                told += " … {:.2f} dB at {:.4f}".format(*levels[-1])
+            told += " bpp, fixed length"
         mark = "*" if model.name == DEFAULT else " "
         print(f"{mark} {model.name:12} {model.model_id[:16]}  {model.bytes:>10} bytes  {told}")
