@@ -136,7 +136,7 @@ def test_our_codec_counts_the_papers_rate(tmp_path: Path) -> None:
     path = tmp_path / "tiny.safetensors"
     checkpoints.save(checkpoints.export(MSVQVAE(PRESETS["tiny"]), {}), path)
     codec = build(f"vqcodec:{path}")
-    assert codec.title == "vqcodec tiny, effort 1"
+    assert codec.title == "vqcodec tiny, effort 0"
     clip = moving_clip(32)
     encoded = codec.encode(clip, RATE, "quality 2")
     assert encoded.fixed_bits == 23040  # 0.1758 bpp
@@ -150,7 +150,7 @@ def test_our_codec_counts_the_papers_rate(tmp_path: Path) -> None:
     rates = [codec.encode(clip, RATE, setting).fixed_bits or 0 for setting in codec.ladder]
     assert rates == sorted(rates, reverse=True)
     searching = build(f"vqcodec@2:{path}")
-    assert "quality 2 trade 4" in searching.ladder
+    assert set(searching.ladder) <= set(codec.ladder)
     searched = searching.encode(clip, RATE, "quality 2 trade 4")
     assert searched.fixed_bits == 23040
     with pytest.raises(ValueError, match="efforts"):

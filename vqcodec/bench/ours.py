@@ -22,15 +22,13 @@ from vqcodec.search import MAX_EFFORT
 from vqcodec.train.loop import MODEL
 from vqcodec.transcode import CHUNK_FRAMES
 
-PAPER_QUALITY = 2  # top and bottom
-
 
 class VqcodecAdapter:
     """One checkpoint at one effort as a :class:`~vqcodec.bench.codecs.Codec`.
 
     Stream bytes are the picture chunks with their heads and CRCs; file bytes add header, index
-    and end. The ladder is ``--quality``; a search for cheaper codes also has ``--trade``, which
-    fills the gap between the first two levels.
+    and end. The ladder is ``--quality``; a setting may also name a ``trade``, as in
+    ``quality 2 trade 4``.
 
     Args:
         name: ``vqcodec`` for the default model and effort, ``vqcodec@EFFORT`` for another effort,
@@ -110,8 +108,6 @@ def _ladder(levels: int, effort: int) -> Iterator[str]:
     for quality in range(levels, 0, -1):
         if not effort or quality <= 4 or quality == levels:
             yield f"quality {quality}"
-        if quality == PAPER_QUALITY and effort:
-            yield from (f"quality {quality} trade {trade}" for trade in (2, 4))
 
 
 def _label(model: str | None) -> str:

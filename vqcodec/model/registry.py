@@ -17,7 +17,7 @@ from vqcodec.model.header import read_header
 
 DEFAULT = "base"
 DEFAULT_QUALITY = 2  # or all that a model has
-DEFAULT_EFFORT = 1
+DEFAULT_EFFORT = 0
 
 
 @dataclass(frozen=True)
