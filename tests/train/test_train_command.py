@@ -35,14 +35,18 @@ def test_defaults_are_the_configurations(asked):
 
 def test_what_is_new_can_be_set(asked, tmp_path):
     code, config, options = asked(
-        *("--optimizer", "muon", "--rate", "0.06", "--decoder-only"),
+        *("--optimizer", "muon", "--rate", "0.06", "--trade", "0.5"),
         *("--level-weights", "6,40,7,7,7,7,8,18", "--init", tmp_path / "init.safetensors"),
     )
     assert code == 0
     assert config == TrainConfig(
-        optimizer="muon", rate=0.06, decoder_only=True, level_weights=(6, 40, 7, 7, 7, 7, 8, 18)
+        optimizer="muon", rate=0.06, trade=0.5, level_weights=(6, 40, 7, 7, 7, 7, 8, 18)
     )
     assert options.init == tmp_path / "init.safetensors"
+
+
+def test_codes_can_be_kept(asked):
+    assert asked("--decoder-only")[1] == TrainConfig(decoder_only=True)
 
 
 def test_level_weights_belong_to_the_model(asked):

@@ -56,6 +56,7 @@ def test_other_json_is_refused(text):
         {"frames": "32"},
         {"optimizer": "sgd"},
         {"rate": -0.1},
+        {"trade": -0.1},
         {"rate": float("nan")},
         {"level_weights": [1.0]},
         {"level_weights": [1.0] * 9},

@@ -124,6 +124,11 @@ def _default(value: object) -> str:
     help="Of residual stages, distortion per bit." + _default(PAPER.rate),
 )
 @click.option(
+    "--trade",
+    type=click.FloatRange(0),
+    help="What bits weigh under the prior of --init, which learns on." + _default(PAPER.trade),
+)
+@click.option(
     "--decoder-only", is_flag=True, default=None, help="Freeze encoder and codebooks of --init."
 )
 @click.option(
@@ -310,13 +315,16 @@ class _Report:
             )
 
     def validated(self, step: int, result: Validation) -> None:
+        rates, measure = result.coded_bpp, "as coded"
+        if rates is None:
+            rates, measure = result.entropy_bpp, "by entropy"
         levels = "; ".join(
             f"{psnr:.2f} dB {ssim:.3f} at {bpp:.3f}"
-            for psnr, ssim, bpp in zip(result.psnr, result.ssim, result.entropy_bpp, strict=True)
+            for psnr, ssim, bpp in zip(result.psnr, result.ssim, rates, strict=True)
         )
         perplexity = ", ".join(f"{value:.0f}" for value in result.perplexity)
         self._line(
-            f"step {step}: {levels} bpp by entropy; perplexity {perplexity}",
+            f"step {step}: {levels} bpp {measure}; perplexity {perplexity}",
             {"step": step, "validation": vars(result)},
         )
 

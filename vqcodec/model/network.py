@@ -30,11 +30,13 @@ class Output(NamedTuple):
     Attributes:
         clip: (B, 3, T, H, W) reconstruction, nominally in 0..1 (not clamped).
         indices: per grid, coarsest first, (B, T', H', W') int64.
+        latents: per grid, what was quantised: (B, C, T', H', W') float32, with gradients.
         commitment: scalar, sum of the quantisers' commitment losses.
     """
 
     clip: Tensor
     indices: tuple[Tensor, ...]
+    latents: tuple[Tensor, ...]
     commitment: Tensor
 
 
@@ -98,10 +100,12 @@ class MSVQVAE(nn.Module):
         # where a clip is decoded without some of them.
         seen = context = None
         indices: list[Tensor] = []
+        latents: list[Tensor] = []
         commitment = clip.new_zeros(())
         features: list[Tensor] = self.analysis.features(clip)
         for number, stage in enumerate(self.synthesis.stages):
-            quantized = self.quantizers[number](self.analysis.code(number, features[number], seen))
+            latents.append(self.analysis.code(number, features[number], seen))
+            quantized = self.quantizers[number](latents[-1])
             there = quality > number
             vectors = quantized.vectors * there[:, None, None, None, None]
             context = stage(vectors, context)
@@ -110,15 +114,16 @@ class MSVQVAE(nn.Module):
             commitment = commitment + quantized.loss
         refined = None
         if self.refiner is not None:
-            quantized = self.refiner(
+            residual = self.refiner(
                 self.analysis.refine(features[-1], seen), quality - len(self.config.levels)
             )
-            indices += quantized.indices
-            commitment = commitment + quantized.loss
-            refined = quantized.vectors
+            indices += residual.indices
+            latents += residual.residuals
+            commitment = commitment + residual.loss
+            refined = residual.vectors
         assert context is not None
         picture = self.synthesis.finish(context, refined, quality)
-        return Output(picture, tuple(indices), commitment)
+        return Output(picture, tuple(indices), tuple(latents), commitment)
 
     def encode(self, clip: Tensor, quality: int | None = None) -> tuple[Tensor, ...]:
         """(B, 3, T, H, W) in 0..1 → the first ``quality`` grids, (B, T', H', W') int64 indices."""

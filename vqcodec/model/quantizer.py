@@ -229,11 +229,13 @@ class Refined(NamedTuple):
     Attributes:
         vectors: (B, dim, T, H, W), the sum of the stages in use; gradients pass to the input.
         indices: per stage (B, T, H, W) int64.
+        residuals: per stage (B, dim, T, H, W), what it quantised; gradients reach the input.
         loss: scalar commitment loss, averaged over clips and stages; 0 for those not in use.
     """
 
     vectors: Tensor
     indices: tuple[Tensor, ...]
+    residuals: tuple[Tensor, ...]
     loss: Tensor
 
 
@@ -272,10 +274,11 @@ class ResidualQuantizer(nn.Module):
         rest = flat.detach()
         total = torch.zeros_like(rest)
         per_clip = used.to(rest.device)[:, None, None]
-        loss, indices = z.new_zeros(()), []
+        loss, indices, residuals = z.new_zeros(()), [], []
         waiting = False
         for number, module in enumerate(self.stages):
             assert isinstance(module, Codebook)
+            residuals.append(_grid(flat - (flat.detach() - rest), grid))
             if self.training and not module.grow(rest):
                 waiting = True
                 indices.append(torch.zeros(grid, dtype=torch.int64, device=z.device))
@@ -297,7 +300,7 @@ class ResidualQuantizer(nn.Module):
         passed = (flat.reshape(clips, -1, flat.shape[1]) * any_used).reshape_as(flat)
         if not waiting:
             passed = passed + (total - passed).detach()
-        return Refined(_grid(passed, grid), tuple(indices), loss)
+        return Refined(_grid(passed, grid), tuple(indices), tuple(residuals), loss)
 
     def _note_error(self, number: int, rest: Tensor) -> None:
         """Let the average of what stage ``number`` leaves over follow this batch's (N, dim)."""

@@ -44,6 +44,9 @@ class TrainConfig:
             empty for always at the highest.
         rate: λ with which residual stages weigh bits against distortion
             (:class:`vqcodec.model.quantizer.ResidualQuantizer`).
+        trade: how much the bits of indices weigh against distortion, as in
+            :mod:`vqcodec.search`: one per cent of the rate is worth ``trade`` per cent of the mean
+            squared error. Above 0, ``init`` must hold a prior, which learns on.
         decoder_only: freeze encoder and codebooks; the bitstream stays as it is.
         delay: steps before quantisation begins; a model is of no use before.
         validation: fraction of the videos set aside; never trained on.
@@ -70,6 +73,7 @@ class TrainConfig:
     short_clips: float = 0.0
     level_weights: tuple[float, ...] = ()
     rate: float = 0.0
+    trade: float = 0.0
     decoder_only: bool = False
     delay: int = 100
     validation: float = 0.02
@@ -87,7 +91,7 @@ class TrainConfig:
         for name, least in (
             *(("frames", 1), ("size", 8), ("batch", 1), ("steps", 1)),
             *(("warmup", 0), ("clip_grad", 0), ("commitment", 0), ("perceptual_weight", 0)),
-            *(("delay", 0), ("seed", 0), ("rate", 0)),
+            *(("delay", 0), ("seed", 0), ("rate", 0), ("trade", 0)),
         ):
             value = getattr(self, name)
             if value is not None and not value >= least:
@@ -103,6 +107,8 @@ class TrainConfig:
             and 0 < sum(self.level_weights) < math.inf
         ):
             raise ValueError(f"level_weights must be {grids} numbers, not all of them 0")
+        if self.trade and self.decoder_only:
+            raise ValueError("decoder_only leaves codes as they are: trade has nothing to change")
         for name in ("short_clips", "validation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in 0..1, not {getattr(self, name)}")

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vqcodec import __version__
 from vqcodec.errors import CheckpointError, OutputError
-from vqcodec.model.checkpoint import export, load, save
+from vqcodec.model.checkpoint import Checkpoint, export, load, save, store
 from vqcodec.model.config import PRESETS
 from vqcodec.model.network import MSVQVAE
 from vqcodec.train.config import RunOptions, TrainConfig
@@ -26,7 +26,9 @@ from vqcodec.train.data import Augmentation, Clips, Footage, find_videos, prepar
 from vqcodec.train.data import validation_clips as cut_validation_clips
 from vqcodec.train.losses import perceptual_loss, reconstruction_loss
 from vqcodec.train.optimizer import make_optimizer
+from vqcodec.train.prior_network import PriorNetwork
 from vqcodec.train.process import commit, process_group, stop_signals
+from vqcodec.train.rate import Priced, PricedNetwork
 from vqcodec.train.state import read_state, save_state
 from vqcodec.train.validation import Validation, validate
 
@@ -34,6 +36,7 @@ STATE = "state.safetensors"
 MODEL = "model.safetensors"
 VALIDATION_CLIPS = 32
 LEVELS = 1  # marks the random numbers that choose quality levels
+PRIOR_FACTOR = 5.0  # of the learning rate, for a prior that learns on beside its network
 CACHED_SIDE = 2  # footage is kept at twice the clip's size, so crops stay sharp
 
 
@@ -103,8 +106,17 @@ class _Run:
         torch.manual_seed(config.seed)
         self.network = self._network().to(options.device)
         _check_shape(config, self.network)
+        self.prior = self._prior()
+        # All that learns: in one pass, in one state.
+        self.learner: nn.Module = self.network
+        if self.prior is not None:
+            self.learner = PricedNetwork(self.network, self.prior)
         self.optimizer = make_optimizer(
-            config.optimizer, self.network, lr=config.lr, betas=config.betas
+            config.optimizer,
+            self.network,
+            lr=config.lr,
+            betas=config.betas,
+            beside=self.prior.groups(PRIOR_FACTOR) if self.prior is not None else (),
         )
         self.step, self.elapsed = 0, 0.0
         # After all that can fail at once: decoding may take hours.
@@ -153,9 +165,7 @@ class _Run:
             if self.rank == 0:
                 self._save(state)  # first: who sends SIGTERM may not wait for long
                 self._validate()
-                if not config.decoder_only:
-                    self.network.sort_codebooks()
-                save(export(self.network, self._card()), options.out / MODEL)
+                save(self._finished(), options.out / MODEL)
                 if not self.network.started:
                     self.reporter.message(
                         f"stopped before quantisation began (step {config.delay}): "
@@ -168,7 +178,7 @@ class _Run:
     def _train_step(self, model: nn.Module, batch: Tensor, lr: float) -> float:
         config, device = self.config, self.options.device
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("factor", 1.0)
         model.train()
         clip = self._cut_short(batch).to(device).float().div_(255)
         kind = torch.device(device).type
@@ -178,12 +188,18 @@ class _Run:
             loss = loss + config.commitment * output.commitment
             if self.perceptual is not None:
                 loss = loss + config.perceptual_weight * self.perceptual(output.clip, clip)
+            if isinstance(output, Priced):
+                loss = loss + config.trade * output.rate
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        # What the prior learns from says nothing of the network, and is no part of its loss.
+        learnt = [output.surprise] if isinstance(output, Priced) else []
+        torch.autograd.backward([loss, *learnt])
         limit = config.clip_grad or math.inf
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
         if bool(norm.isfinite()):
             self.optimizer.step()
+            if self.prior is not None:
+                self.prior.project()
         elif self.rank == 0:
             self.reporter.message(f"step {self.step} skipped: its gradient is not finite")
         return float(loss.detach())
@@ -247,13 +263,24 @@ class _Run:
             network.freeze_codes()
         return network
 
+    def _prior(self) -> PriorNetwork | None:
+        if not self.config.trade:
+            return None
+        init = self.options.init
+        stored = None if init is None else load(init).prior
+        if stored is None:
+            raise CheckpointError(f"{init or 'trade'}: there is no prior to say what indices cost")
+        prior = PriorNetwork(stored.config, self.network.codebooks())
+        prior.load(stored.tensors)
+        return prior.to(self.options.device)
+
     def _parallel(self) -> nn.Module:
         if self.world == 1:
-            return self.network
+            return self.learner
         # The quantisers keep their buffers in step themselves. Where clips differ in quality, the
         # graph differs from step to step and from process to process.
         return DistributedDataParallel(
-            self.network,
+            self.learner,
             broadcast_buffers=False,
             find_unused_parameters=bool(self.config.level_weights) or self.config.decoder_only,
         )
@@ -290,13 +317,17 @@ class _Run:
 
     def _validate(self) -> None:
         self.last_validation = validate(
-            self.network, self.validation_clips, device=self.options.device, bf16=self.options.bf16
+            self.network,
+            self.validation_clips,
+            device=self.options.device,
+            bf16=self.options.bf16,
+            prior=self.prior,
         )
         self.reporter.validated(self.step, self.last_validation)
 
     def _save(self, path: Path) -> None:
         info = {"step": self.step, "elapsed": self.elapsed, "config": self.config.to_json()}
-        save_state(path, self.network, self.optimizer, info)
+        save_state(path, self.learner, self.optimizer, info)
 
     def _resume(self, path: Path) -> None:
         state = read_state(path)
@@ -312,10 +343,18 @@ class _Run:
             raise CheckpointError(
                 f"{path}: was saved under other settings; use them, another --out, or --restart"
             )
-        state.restore(self.network, self.optimizer)
+        state.restore(self.learner, self.optimizer)
         self.step, self.elapsed = step, elapsed
         if self.rank == 0:
             self.reporter.message(f"resumed at step {self.step}")
+
+    def _finished(self) -> Checkpoint:
+        prior = None
+        if self.prior is not None:
+            prior = store(self.prior.config, self.prior.tensors())
+        elif not self.config.decoder_only:
+            self.network.sort_codebooks()  # no prior knows the entries by their old numbers
+        return dataclasses.replace(export(self.network, self._card()), prior=prior)
 
     def _card(self) -> dict[str, Any]:
         validation = self.last_validation

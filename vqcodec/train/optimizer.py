@@ -7,7 +7,7 @@ Adam gave 23.55 (``docs/training-log.md``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -94,14 +94,20 @@ def orthogonalise(matrix: Tensor) -> Tensor:
 
 
 def make_optimizer(
-    name: str, network: MSVQVAE, *, lr: float, betas: tuple[float, float]
+    name: str,
+    network: MSVQVAE,
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    beside: Sequence[dict[str, Any]] = (),
 ) -> torch.optim.Optimizer:
     """``adam`` or ``muon`` over all parameters of a network.
 
-    The layers that touch pixels, and narrow ones, stay with Adam.
+    The layers that touch pixels, narrow ones, and the groups ``beside`` stay with Adam.
     """
     if name == "adam":
-        return torch.optim.Adam(network.parameters(), lr=lr, betas=betas, fused=True)
+        groups = [{"params": list(network.parameters())}, *beside]
+        return torch.optim.Adam(groups, lr=lr, betas=betas, fused=True)
     if name != "muon":
         raise ValueError(f"unknown optimiser: {name}")
     pixels = {
@@ -114,7 +120,7 @@ def make_optimizer(
     for parameter in network.parameters():
         chosen = matrices if id(parameter) not in pixels and _is_matrix(parameter) else others
         chosen.append(parameter)
-    groups: list[dict[str, Any]] = [{"params": others}, {"params": matrices, "matrix": True}]
+    groups = [{"params": others}, {"params": matrices, "matrix": True}, *beside]
     return Muon([group for group in groups if group["params"]], lr=lr, betas=betas)
 
 

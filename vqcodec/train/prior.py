@@ -34,7 +34,6 @@ STATE = "prior-state.safetensors"
 BETAS = (0.9, 0.98)
 WARMUP = 50  # steps
 MOST_CHUNKS = 4  # times the batch, for levels of few symbols
-EMBEDDING_FACTOR = 3.0  # of the learning rate: each row is met by few steps
 
 Stopped: TypeAlias = Callable[[], bool]
 
@@ -160,16 +159,20 @@ class _Run:
             prior_config(model, hidden=config.hidden, embedding=config.embedding),
             [tensor for name, tensor in state.items() if name.endswith(".codebook")],
         ).to(options.device)
-        embeddings, others = self.network.groups()
+        self._warm_start()
         self.optimizer = torch.optim.Adam(
-            [{"params": embeddings, "factor": EMBEDDING_FACTOR}, {"params": others, "factor": 1.0}],
-            lr=config.lr,
-            betas=BETAS,
-            fused=True,
+            self.network.groups(), lr=config.lr, betas=BETAS, fused=True
         )
         self.step, self.elapsed, self.videos = 0, 0.0, 0
         if options.resume and (options.out / STATE).exists():
             self._resume(options.out / STATE)
+
+    def _warm_start(self) -> None:
+        """Go on from the prior that the checkpoint has, if it is of the same shape."""
+        stored = self.checkpoint.prior
+        if stored is not None and stored.config == self.network.config:
+            self.network.load(stored.tensors)
+            self.reporter.message("goes on from the prior of --init")
 
     def encode(self, stopped: Stopped) -> tuple[Codes, Codes] | None:
         """Codes to train on and to validate on; None if stopped."""

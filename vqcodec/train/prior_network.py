@@ -9,7 +9,7 @@ two and fixed: one unit of a weight, activation or logit is so many integers.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ SHIFTS = (
 )
 LOGIT_SHIFT = (LOGIT // 64).bit_length() - 1  # to the format's 64 steps a bit
 MAX_BIAS = 1 << 21
+EMBEDDING_FACTOR = 3.0  # of the learning rate: each row is met by few steps
 
 
 def prior_config(model: ModelConfig, *, hidden: int, embedding: int) -> PriorConfig:
@@ -104,18 +105,29 @@ class PriorNetwork(nn.Module):
         assert isinstance(level, LevelNetwork)
         return level
 
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`tensors` exported under the same configuration."""
+        for number in range(len(self.levels)):
+            self.level(number).load(tensors)
+
     def project(self) -> None:
         """See :meth:`LevelNetwork.project`."""
         for number in range(len(self.levels)):
             self.level(number).project()
 
-    def groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """The parameters: embeddings, of which a step meets only a few rows, and all others."""
+    def groups(self, factor: float = 1.0) -> list[dict[str, Any]]:
+        """Parameter groups for an optimiser whose learning rate counts ``factor`` times.
+
+        Of embeddings a step meets only a few rows: their rate is higher still.
+        """
         embeddings: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
         for name, parameter in self.named_parameters():
             (embeddings if "embedding" in name else others).append(parameter)
-        return embeddings, others
+        return [
+            {"params": embeddings, "factor": factor * EMBEDDING_FACTOR},
+            {"params": others, "factor": factor},
+        ]
 
     def tensors(self) -> dict[str, NDArray[np.integer[Any]]]:
         """What is exported: int8 and int32 arrays, as :meth:`PriorConfig.shapes` names them."""
@@ -168,6 +180,30 @@ class LevelNetwork(nn.Module):
         places = self.places(shape).reshape(-1)[order]
         sorted_bits = self._bits(rows, places, symbols[order])
         return torch.empty_like(sorted_bits).index_put((order,), sorted_bits).reshape(shape)
+
+    @torch.no_grad()
+    def tables(self, grids: Sequence[Tensor], previous: Sequence[Tensor], chosen: Tensor) -> Tensor:
+        """What each entry would cost at some places, all other symbols being as they are.
+
+        Args:
+            grids, previous: as of :meth:`bits`.
+            chosen: (N,) int64, places in the flattened (B, T', H', W').
+
+        Returns:
+            (N, entries) float32.
+        """
+        level, shape = self._level, grids[self.number].shape
+        rows = contexts(self.config, self.number, grids, previous).flatten(0, 3)
+        high_logits, hidden = self.high(rows[chosen], self.places(shape).reshape(-1)[chosen])
+        x3 = hidden @ self._weight("w3") + self._weight("b3")[:, None]  # (high, N, H)
+        h3 = _activate(x3, level.shifts[2])
+        low_logits = torch.baddbmm(self._weight("b_low")[:, None], h3, self._weight("w_low"))
+        low_logits = low_logits.transpose(0, 1).contiguous()  # (N, high, low)
+        if spare := level.high * level.low - level.entries:
+            low_logits[:, -1, level.low - spare :] = -math.inf
+        nats = F.log_softmax(low_logits * _NATS, -1)
+        nats += F.log_softmax(high_logits * _NATS, -1)[:, :, None]
+        return nats.flatten(1)[:, : level.entries].mul_(-1 / math.log(2))
 
     def _bits(self, rows: Tensor, places: Tensor, symbols: Tensor) -> Tensor:
         """(N, neighbours), (N,), (N,) ascending → (N,)."""
@@ -239,6 +275,12 @@ class LevelNetwork(nn.Module):
         phase = (t % across_t * across + y % across) * across + x % across
         place = (y + x) % 2 * across_t * across**2 + phase
         return place.to(self._parameter("w1").device).expand(batch, -1, -1, -1)
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """See :meth:`PriorNetwork.load`."""
+        for name, scale in self.scales.items():
+            self._parameter(name).copy_(tensors[f"{self.number}.{name}"] / scale)
 
     @torch.no_grad()
     def project(self) -> None:

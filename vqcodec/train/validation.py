@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vqcodec import metrics
 from vqcodec.model.network import MSVQVAE
+from vqcodec.train.prior_network import PriorNetwork
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Validation:
         perplexity: per grid, coarsest first: 2 to the entropy of the indices, at most K.
         bpp: bits per pixel at fixed length, at each quality level.
         entropy_bpp: the same if each grid cost its empirical (zero-order) entropy.
+        coded_bpp: the same if each cost what the prior says, every clip alone; None without one.
     """
 
     psnr: tuple[float, ...]
@@ -29,11 +31,18 @@ class Validation:
     perplexity: tuple[float, ...]
     bpp: tuple[float, ...]
     entropy_bpp: tuple[float, ...]
+    coded_bpp: tuple[float, ...] | None = None
 
 
 @torch.inference_mode()
 def validate(
-    network: MSVQVAE, clips: Tensor, *, device: str, bf16: bool, batch: int = 8
+    network: MSVQVAE,
+    clips: Tensor,
+    *,
+    device: str,
+    bf16: bool,
+    prior: PriorNetwork | None = None,
+    batch: int = 8,
 ) -> Validation:
     """Encode and decode uint8 (N, 3, T, H, W) and measure.
 
@@ -45,11 +54,19 @@ def validate(
     counts = [torch.zeros(grid.entries) for grid in grids]
     psnr: list[list[float]] = [[] for _ in grids]
     ssim: list[list[float]] = [[] for _ in grids]
+    bits = np.zeros(len(grids))
     for part in torch.split(clips, batch):
         with torch.autocast(kind, torch.bfloat16, enabled=bf16):
             indices = network.encode(part.to(device).float().div(255))
         for count, grid in zip(counts, indices, strict=True):
             count += torch.bincount(grid.flatten().cpu(), minlength=len(count))
+        if prior is not None:
+            nothing = [
+                torch.full_like(found, grid.entries)
+                for found, grid in zip(indices, grids, strict=True)
+            ]
+            for number in range(len(grids)):
+                bits[number] += float(prior.level(number).bits(indices, nothing).sum())
         for number in range(len(grids)):
             with torch.autocast(kind, torch.bfloat16, enabled=bf16):
                 decoded = network.decode(indices[: number + 1])
@@ -68,6 +85,7 @@ def validate(
         perplexity=tuple(2**entropy for entropy in entropies),
         bpp=tuple(network.config.bits_per_pixel(number + 1) for number in range(len(grids))),
         entropy_bpp=tuple(float(rate) for rate in np.cumsum(rates)),
+        coded_bpp=None if prior is None else tuple(np.cumsum(bits / clips[:, 0].numel()).tolist()),
     )
 
 
