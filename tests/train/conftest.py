@@ -7,6 +7,7 @@ import dataclasses
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from vqcodec.train.config import RunOptions, TrainConfig
 from vqcodec.train.data import prepare
@@ -53,6 +54,15 @@ def videos(tmp_path_factory):
         write(root / name, waves(*shape, phase=number))
     (root / "notes.txt").write_text("not a video")
     (root / "folder.mp4").mkdir()
+    return root
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory):
+    """A folder of three smooth pictures of different shapes."""
+    root = tmp_path_factory.mktemp("photographs")
+    for number, shape in enumerate(((80, 80), (60, 90), (90, 50))):
+        Image.fromarray(waves(1, *shape, phase=number)[0]).save(root / f"{number}.png")
     return root
 
 

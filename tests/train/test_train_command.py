@@ -45,6 +45,26 @@ def test_what_is_new_can_be_set(asked, tmp_path):
     assert options.init == tmp_path / "init.safetensors"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "share"), [([], 0.15), (["--still-share", "0.4"], 0.4), (["--still-share", 0], 0)]
+)
+def test_stills_can_join_in(asked, tmp_path, arguments, share):
+    roots = tmp_path / "a", tmp_path / "b.tar"
+    code, config, options = asked("--stills", roots[0], "--stills", roots[1], *arguments)
+    assert (code, config, options.stills) == (0, TrainConfig(still_share=share), roots)
+
+
+def test_without_stills_there_is_no_share_of_them(asked):
+    _, config, options = asked()
+    assert (config.still_share, options.stills) == (0, ())
+
+
+@pytest.mark.parametrize("option", [("--stills", "x"), ("--still-share", "0.1")])
+def test_stills_are_not_for_the_prior(asked, capsys, option):
+    assert asked("--stage", "prior", "--init", "model.safetensors", *option)[0] == 2
+    assert f"{option[0]} is not for --stage prior" in capsys.readouterr().err
+
+
 def test_codes_can_be_kept(asked):
     assert asked("--decoder-only")[1] == TrainConfig(decoder_only=True)
 
@@ -59,6 +79,8 @@ def test_level_weights_belong_to_the_model(asked):
     [
         (["--optimizer", "sgd"], "'sgd' is not one of 'adam', 'muon'"),
         (["--rate", "-1"], "-1.0 is not in the range"),
+        (["--still-share", "0.2"], "--still-share needs --stills"),
+        (["--still-share", "1.2"], "1.2 is not in the range"),
         (["--level-weights", "1;2"], "'1;2' is not a list of numbers"),
         (["--level-weights", ""], "'' is not a list of numbers"),
         (["--level-weights", "1,2"], "level_weights must be 8 numbers"),

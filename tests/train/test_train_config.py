@@ -26,10 +26,17 @@ def test_json_round_trip():
         betas=(0.5, 0.9),
         optimizer="muon",
         level_weights=(1.0, 0.0, 2.5, 1.0),
+        still_share=0.25,
         rate=0.5,
         decoder_only=True,
     )
     assert TrainConfig.from_json(config.to_json()) == config
+
+
+def test_states_from_before_stills_are_read():
+    settings = json.loads(TrainConfig(seed=3).to_json())
+    del settings["still_share"]
+    assert TrainConfig.from_json(json.dumps(settings)) == TrainConfig(seed=3)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"betas": [0.9, 0.99], "x": 1}'])
@@ -51,6 +58,8 @@ def test_other_json_is_refused(text):
         {"lr": 0.0},
         {"lr": float("nan")},
         {"short_clips": 1.1},
+        {"still_share": -0.1},
+        {"still_share": 1.1},
         {"validation": -0.1},
         {"seed": -1},
         {"frames": "32"},

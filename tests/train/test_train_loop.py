@@ -9,6 +9,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from vqcodec.errors import CheckpointError, DataError, OutputError
 from vqcodec.model.checkpoint import export, load, read_safetensors, save
@@ -18,6 +19,7 @@ from vqcodec.train import loop
 from vqcodec.train import optimizer as optimizers
 from vqcodec.train.config import TrainConfig
 from vqcodec.train.loop import MODEL, STATE, train
+from vqcodec.train.stills import Motion
 
 
 def interrupt_after(step, number=signal.SIGTERM):
@@ -82,11 +84,14 @@ def test_a_run_ends_with_a_model_and_a_state(quick, options, recorder):
             "level_weights": (1.0, 2.0, 1.0, 2.0),
             "rate": 0.1,
         },
+        {"bf16": False, "still_share": 0.5},
     ],
 )
-def test_a_resumed_run_equals_an_unbroken_one(quick, options, new_recorder, changes, narrow):
+def test_a_resumed_run_equals_an_unbroken_one(
+    quick, options, new_recorder, changes, narrow, photographs
+):
     settings = dict(changes)
-    options = dataclasses.replace(options, bf16=settings.pop("bf16"))
+    options = dataclasses.replace(options, bf16=settings.pop("bf16"), stills=(photographs,))
     config = dataclasses.replace(quick, steps=8, **settings)
     whole, broken = in_folder(options, "whole"), in_folder(options, "broken")
     train(config, whole, new_recorder())
@@ -136,7 +141,8 @@ def test_no_resume_starts_over(quick, options, new_recorder):
     assert recorder.steps[0].step == 1
 
 
-def test_another_configuration_does_not_resume(quick, options, recorder):
+def test_another_configuration_does_not_resume(quick, options, recorder, photographs):
+    options = dataclasses.replace(options, stills=(photographs,))
     train(quick, options, recorder)
     for change in (
         {"lr": 0.5},
@@ -144,9 +150,54 @@ def test_another_configuration_does_not_resume(quick, options, recorder):
         {"optimizer": "muon"},
         {"level_weights": (1.0, 1.0, 1.0, 1.0)},
         {"rate": 0.1},
+        {"still_share": 0.5},
     ):
         with pytest.raises(CheckpointError, match="other settings"):
             train(dataclasses.replace(quick, **change), options, recorder)
+
+
+def test_stills_are_trained_on(quick, options, recorder, photographs, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "Motion", lambda: Motion(brightness=1, unsteady_light=0, noise=0))
+    (tmp_path / "bad.png").write_bytes(b"noise")
+    Image.new("RGB", (40, 40), (200, 10, 60)).save(tmp_path / "red.png")
+    seen = []
+    cut_short = loop._Run._cut_short
+
+    def watch(run, batch):
+        seen.append(batch)
+        return cut_short(run, batch)
+
+    monkeypatch.setattr(loop._Run, "_cut_short", watch)
+    options = dataclasses.replace(options, stills=(tmp_path / "bad.png", tmp_path / "red.png"))
+    model = load(train(dataclasses.replace(quick, still_share=1.0), options, recorder))
+    red = torch.tensor([200, 10, 60], dtype=torch.uint8)[:, None, None, None]
+    assert all(bool((batch == red).all()) for batch in seen)
+    assert (model.card["videos"], model.card["stills"]) == (4, 2)
+    assert [message for message in recorder.messages if "skipped" in message] == [
+        message for message in recorder.messages if f"{tmp_path / 'bad.png'}: " in message
+    ]
+    assert len(recorder.messages) == 1
+
+
+def test_stills_change_nothing_where_they_have_no_share(quick, options, new_recorder, photographs):
+    train(quick, in_folder(options, "without"), new_recorder())
+    options = dataclasses.replace(options, stills=(photographs,))
+    train(quick, options, new_recorder())
+    (_, expected), (_, found) = state_of(in_folder(options, "without")), state_of(options)
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, found[name]), name
+
+
+def test_stills_that_are_not_there_are_an_error(quick, options, recorder, tmp_path):
+    config = dataclasses.replace(quick, still_share=0.5)
+    with pytest.raises(ValueError, match="still_share needs stills"):
+        train(config, options, recorder)
+    with pytest.raises(DataError, match="no pictures found"):
+        train(config, dataclasses.replace(options, stills=(tmp_path,)), recorder)
+    (tmp_path / "bad.png").write_bytes(b"noise")
+    config = dataclasses.replace(config, still_share=1.0)
+    with pytest.raises(DataError, match=r"cannot be read, such as .*bad\.png"):
+        train(config, dataclasses.replace(options, stills=(tmp_path,)), recorder)
 
 
 @pytest.mark.parametrize("content", [b"", b"noise", None])

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
+ANY = click.Path(path_type=Path)
 PAPER = TrainConfig()
+STILL_SHARE = 0.15  # where there are stills
 
 
 class Weights(click.ParamType):  # type: ignore[type-arg]
@@ -55,6 +57,17 @@ def _default(value: object) -> str:
 @click.command()
 @click.option(
     "--data", type=FOLDER, multiple=True, required=True, help="Folder tree of videos; repeatable."
+)
+@click.option(
+    "--stills",
+    type=ANY,
+    multiple=True,
+    help="Folder tree or tar file of pictures, over which a camera then moves; repeatable.",
+)
+@click.option(
+    "--still-share",
+    type=click.FloatRange(0, 1),
+    help="Share of clips made from stills.  [default: 0.15 with --stills]",
 )
 @click.option(
     "--stage",
@@ -151,6 +164,7 @@ def _default(value: object) -> str:
 def train(
     stage: str,
     data: tuple[Path, ...],
+    stills: tuple[Path, ...],
     out: Path | None,
     cache: Path | None,
     init: Path | None,
@@ -182,6 +196,7 @@ def train(
         torch.set_num_threads(threads)
     where = RunOptions(
         data=data,
+        stills=stills,
         out=out or Path("runs/base" if stage == "autoencoder" else "runs/prior"),
         cache=cache or default_cache(),
         init=init,
@@ -207,6 +222,10 @@ def _train_network(settings: dict[str, Any], where: RunOptions, report: _Report)
     if model not in PRESETS:
         raise click.UsageError(f"no architecture {model} (known: {', '.join(PRESETS)})")
     _refuse_all_but(TrainConfig, settings, "autoencoder")
+    if where.stills:
+        settings = {"still_share": STILL_SHARE} | settings
+    elif settings.get("still_share"):
+        raise click.UsageError("--still-share needs --stills")
     try:
         config = merge(PAPER, settings)
     except ValueError as error:
@@ -219,7 +238,11 @@ def _train_prior(settings: dict[str, Any], where: RunOptions, report: _Report) -
 
     if where.init is None:
         raise click.UsageError("--stage prior needs --init, the checkpoint that it is for")
-    network_only = {"vgg_weights": where.vgg_weights, "fp32": not where.bf16 or None}
+    network_only = {
+        "vgg_weights": where.vgg_weights,
+        "fp32": not where.bf16 or None,
+        "stills": where.stills or None,
+    }
     given = settings | {name: value for name, value in network_only.items() if value is not None}
     _refuse_all_but(PriorTraining, given, "prior")
     if "steps" in settings:

@@ -317,6 +317,7 @@ class Synthesis(nn.Module):
                 Stage(level.dim + context, level.width, count=level.decoder_blocks, up=up)
             )
         last = config.levels[-1]
+        self.refined: nn.Module = nn.Identity()
         if config.refinement is not None:
             self.refine = nn.Conv3d(config.refinement.dim, last.width, 1, bias=False)
             self.refined = blocks(config.refinement.decoder_blocks, last.width)
@@ -333,8 +334,7 @@ class Synthesis(nn.Module):
         """
         if refined is not None:
             context = context + self.refine(refined)
-        if hasattr(self, "refined"):
-            context = self.refined(context)
+        context = self.refined(context)
         level = self.quality(quality - 1)[:, :, None, None, None]
         picture: Tensor = self.tail(context + level.to(context.dtype))
         return picture.float() + 0.5

@@ -40,6 +40,7 @@ class TrainConfig:
         rotation: gradients pass the quantiser by the rotation trick, not straight through.
         short_clips: probability that a batch is cut into clips of a half or a quarter of
             ``frames``, so that the last chunk of a video is no stranger.
+        still_share: probability that a clip is made from a still by motion of the camera.
         level_weights: how often a clip is decoded at each quality level, relative to each other;
             empty for always at the highest.
         rate: λ with which residual stages weigh bits against distortion
@@ -71,6 +72,7 @@ class TrainConfig:
     perceptual_weight: float = 0.4
     rotation: bool = False
     short_clips: float = 0.0
+    still_share: float = 0.0
     level_weights: tuple[float, ...] = ()
     rate: float = 0.0
     trade: float = 0.0
@@ -109,7 +111,7 @@ class TrainConfig:
             raise ValueError(f"level_weights must be {grids} numbers, not all of them 0")
         if self.trade and self.decoder_only:
             raise ValueError("decoder_only leaves codes as they are: trade has nothing to change")
-        for name in ("short_clips", "validation"):
+        for name in ("short_clips", "still_share", "validation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in 0..1, not {getattr(self, name)}")
 
@@ -140,6 +142,7 @@ class RunOptions:
         data: folders of videos.
         out: folder for checkpoints and logs.
         cache: folder for decoded footage.
+        stills: folders of pictures, or tar files of them.
         init: checkpoint to start from, or None.
         vgg_weights: state dict of torchvision's VGG-16 as safetensors or ``.pth``, or None.
         device: ``cpu``, ``cuda``, ...
@@ -151,6 +154,7 @@ class RunOptions:
     data: tuple[Path, ...]
     out: Path
     cache: Path
+    stills: tuple[Path, ...] = ()
     init: Path | None = None
     vgg_weights: Path | None = None
     device: str = "cpu"

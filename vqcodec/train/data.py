@@ -22,6 +22,8 @@ from vqcodec.errors import DataError, OutputError, SourceError
 from vqcodec.files import replacing
 from vqcodec.video import VIDEO_SUFFIXES
 
+STILL = 1  # marks the random numbers of clips that are made from stills
+
 _NPY_HEADER = 128  # bytes before the pixels of an .npy file
 
 
@@ -191,6 +193,8 @@ class Clips:
         footage: decoded videos; longer ones are drawn more often.
         frames, size: shape of a clip.
         seed: of the whole run.
+        stills: makes a clip of that shape, uint8 (3, T, H, W), from random numbers alone.
+        still_share: probability that it does; all other clips are as they would be without.
     """
 
     def __init__(
@@ -201,15 +205,22 @@ class Clips:
         size: int,
         seed: int,
         augmentation: Augmentation,
+        stills: Callable[[np.random.Generator], Tensor] | None = None,
+        still_share: float = 0.0,
     ) -> None:
         self.footage = list(footage)
         self.frames, self.size, self.seed = frames, size, seed
         self.augmentation = augmentation
+        self.stills, self.still_share = stills, still_share
         weights = np.array([max(item.frames, frames) for item in footage], dtype=np.float64)
         self.cumulative = np.cumsum(weights / weights.sum())
 
     def __call__(self, step: int, place: int) -> Tensor:
         """The clip at ``place`` in the batch of ``step``: uint8 (3, T, H, W)."""
+        if self.stills is not None:
+            rng = np.random.default_rng((self.seed, step, place, STILL))
+            if rng.random() < self.still_share:
+                return self.stills(rng)
         rng = np.random.default_rng((self.seed, step, place))
         choice = int(np.searchsorted(self.cumulative, rng.random(), side="right"))
         item = self.footage[min(choice, len(self.footage) - 1)]

@@ -26,10 +26,12 @@ from vqcodec.train.data import Augmentation, Clips, Footage, find_videos, prepar
 from vqcodec.train.data import validation_clips as cut_validation_clips
 from vqcodec.train.losses import perceptual_loss, reconstruction_loss
 from vqcodec.train.optimizer import make_optimizer
+from vqcodec.train.pictures import find_pictures
 from vqcodec.train.prior_network import PriorNetwork
 from vqcodec.train.process import commit, process_group, stop_signals
 from vqcodec.train.rate import Priced, PricedNetwork
 from vqcodec.train.state import read_state, save_state
+from vqcodec.train.stills import Motion, Stills
 from vqcodec.train.validation import Validation, validate
 
 STATE = "state.safetensors"
@@ -78,9 +80,10 @@ def train(config: TrainConfig, options: RunOptions, reporter: Reporter) -> Path:
 
     Raises:
         CheckpointError: ``init``, the saved state or the perceptual weights do not fit.
-        DataError: no usable videos.
+        DataError: no usable videos, or no usable stills where there should be some.
         OutputError: ``out`` or the cache cannot be written.
-        ValueError: clips that do not fit the model's strides, or a batch that cannot be shared out.
+        ValueError: clips that do not fit the model's strides, a batch that cannot be shared out,
+            or a share of stills where there are none.
     """
     with process_group(options.device):
         return _Run(config, options, reporter).run()
@@ -119,6 +122,7 @@ class _Run:
             beside=self.prior.groups(PRIOR_FACTOR) if self.prior is not None else (),
         )
         self.step, self.elapsed = 0, 0.0
+        self.stills = self._stills()
         # After all that can fail at once: decoding may take hours.
         self.train_set, validation_set = self._footage()
         self.validation_clips = cut_validation_clips(
@@ -138,6 +142,8 @@ class _Run:
             size=config.size,
             seed=config.seed,
             augmentation=Augmentation(),
+            stills=self.stills,
+            still_share=config.still_share,
         )
         share = config.batch // self.world
         batches = clips.batches(self.step, range(self.rank * share, (self.rank + 1) * share))
@@ -243,6 +249,22 @@ class _Run:
         if self.world > 1 and self.rank == 0:
             dist.barrier()
         return split(footage, self.config.validation)
+
+    def _stills(self) -> Stills | None:
+        config, options = self.config, self.options
+        if not config.still_share:
+            return None
+        if not options.stills:
+            raise ValueError("still_share needs stills")
+
+        def report(problem: str) -> None:
+            if self.rank == 0:
+                self.reporter.message(f"skipped {problem}")
+
+        pictures = find_pictures(options.stills, report=report)
+        return Stills(
+            pictures, frames=config.frames, size=config.size, motion=Motion(), report=report
+        )
 
     def _network(self) -> MSVQVAE:
         config, init = self.config, self.options.init
@@ -367,6 +389,7 @@ class _Run:
             "minutes": round(self.elapsed / 60, 1),
             "device": self.options.device,
             "videos": len(self.train_set),
+            "stills": 0 if self.stills is None else len(self.stills.pictures),
             "validation": None if validation is None else dataclasses.asdict(validation),
         }
 
