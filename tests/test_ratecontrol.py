@@ -74,12 +74,24 @@ def score(codec, frames, grids, nearest, trade):
     return error / first_error + trade * bits / first_bits
 
 
-def test_effort_0_takes_the_nearest_codes(priced):
+@pytest.mark.parametrize("options", [{"effort": 0, "trade": 5}, {"effort": 4, "freedom": 0}])
+def test_without_effort_or_freedom_codes_are_the_nearest(priced, options):
     frames = textured(32)
     for one, other in zip(
-        priced.encode(frames), priced.encode_batch([frames], effort=0, trade=5)[0], strict=True
+        priced.encode(frames), priced.encode_batch([frames], **options)[0], strict=True
     ):
         np.testing.assert_array_equal(one, other)
+
+
+def test_with_little_freedom_codes_are_near_the_nearest(priced):
+    frames = textured(32)
+    nearest = priced.encode(frames)
+
+    def moved(freedom):
+        [grids] = priced.encode_batch([frames], effort=1, trade=0, freedom=freedom)
+        return sum(int((a != b).sum()) for a, b in zip(grids, nearest, strict=True))
+
+    assert 0 < moved(0.1) < moved(0.4) < moved(1)
 
 
 @pytest.mark.parametrize(("quality", "trade"), [(1, 1), (2, 0), (4, 0.5), (4, 4)])
@@ -132,13 +144,20 @@ def test_the_size_is_met(priced, clips, chunks):
         result = encoded(clips[chunks], priced, **options)[1]
         assert result.effort == 2
         assert result.control.target == pytest.approx(share * natural, abs=1)
-        met = result.nbytes == pytest.approx(share * natural, rel=0.05)
-        # Either it is met, or it is said why not. A level of its own may be out of reach of a
-        # size; what is free to choose it, and can be tried as a whole, is met.
-        assert met == (result.control.problem is None)
-        assert met or chunks > 16 or "quality" in options, result.control.problem
+        assert result.control.problem is None
+        assert result.nbytes == pytest.approx(share * natural, rel=0.05)
         if "quality" in options:
             assert len(result.header.levels) == options["quality"]
+
+
+@pytest.mark.parametrize("share", [0.97, 1])
+@pytest.mark.parametrize("chunks", [1, 40])
+def test_a_level_comes_back_to_its_nearest_codes(priced, clips, chunks, share):
+    natural = encoded(clips[chunks], priced, quality=2)[1].nbytes
+    options = {"quality": 2, "target_size": round(share * natural)}
+    result = encoded(clips[chunks], priced, **options)[1]
+    assert result.control.problem is None
+    assert result.nbytes == pytest.approx(share * natural, rel=0.05)
 
 
 def test_audio_is_in_the_budget(priced, tmp_path):

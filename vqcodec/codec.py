@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.overrides import TorchFunctionMode
 
 from vqcodec.container import Level
 from vqcodec.container.header import MODEL_ID_BYTES
@@ -39,7 +41,8 @@ class Codec:
 
     def __init__(self, checkpoint: checkpoints.Checkpoint, *, device: str = "cpu") -> None:
         self._device = _device(device)
-        self._network = checkpoint.build().to(self._device)
+        with _NoDraws():
+            self._network = checkpoint.build().to(self._device)
         self.model_id = checkpoint.model_id[:MODEL_ID_BYTES]
         self.levels = tuple(Level(*grid) for grid in checkpoint.config.grids)
         self.prior = None if checkpoint.prior is None else checkpoint.prior.build()
@@ -116,6 +119,7 @@ class Codec:
         *,
         effort: int = 0,
         trade: float = 1.0,
+        freedom: float = 1.0,
         before: Sequence[NDArray[np.int16]] | None = None,
         follows: Sequence[bool] = (),
     ) -> list[Grids]:
@@ -126,6 +130,8 @@ class Codec:
             quality: how many grids; None for all.
             effort: 0 for the nearest codes; up to 9 to search for better and cheaper ones.
             trade: one per cent of the bits is worth this many per cent of the mean squared error.
+            freedom: 1 to search freely; less, down to 0, to keep all the nearer to the nearest
+                codes.
             before: grids of the chunk before the first, if that may be packed with memory of it.
             follows: for each chunk whether it may be packed with memory of the one before it;
                 none by default.
@@ -140,6 +146,7 @@ class Codec:
             effort=effort,
             trade=trade,
             prior=self.prior,
+            freedom=freedom,
             before=before,
             follows=follows,
         )
@@ -194,6 +201,30 @@ class Codec:
             covered.add((t * level.stride_t, h * level.stride, w * level.stride))
         if len(covered) > 1:
             raise ValueError(f"grids of different clips: {[grid.shape for grid in grids]}")
+
+
+class _NoDraws(TorchFunctionMode):
+    """Makes room for weights that are then read from a file, without first values.
+
+    What torch does for those on "meta" is written in Python, and imports ``torch._dynamo`` and
+    SymPy: 250 MiB, and as long again as importing torch takes.
+    """
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return None
+        if func is torch.randn:
+            return torch.empty(*args, **kwargs)
+        if func is torch.empty_like:
+            return torch.empty(args[0].shape, dtype=args[0].dtype, **kwargs)
+        return func(*args, **kwargs)
 
 
 def _device(name: str) -> torch.device:

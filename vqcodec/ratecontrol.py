@@ -1,10 +1,16 @@
 """Rate control: which level, and how much bits count, so that a file gets the size asked for.
 
 Two passes over the source. The first (:class:`Survey`) takes the nearest codes of all levels, what
-they cost, and keeps some chunks, evenly spread. On those it then searches for the level and for
-``trade`` (:mod:`vqcodec.search`). In the second pass, :class:`Steering` corrects ``trade`` after
-each batch by what is left of the budget. Of a video so short that all of it is kept, trials show
-the very size that the file will have, and nothing is left to correct.
+they cost, and keeps some chunks, here and there. On those it then searches for the level and for a
+place between the two ends that a level has:
+
+- -1: the nearest codes,
+- 0: what the search finds if only distortion counts (more bytes or less, by the model),
+- 1: what it finds if hardly anything but bits counts.
+
+In the second pass, :class:`Steering` corrects the place after each batch by what is left of the
+budget. Of a video so short that all of it is kept, trials show the very size that the file will
+have, and nothing is left to correct.
 """
 
 from __future__ import annotations
@@ -27,9 +33,11 @@ Batches: TypeAlias = "Callable[[Iterable[Frames]], Iterator[list[Frames]]]"
 
 LEAST_EFFORT = 2  # without search there is nothing to steer by
 TOLERANCE = 0.05
+NEAREST = -1.0  # the place of the nearest codes
 MOST_TRADE = 16.0  # beyond it pictures fall apart and hardly a bit is saved
 SAMPLE_CHUNKS = 16
 SAMPLE_PIXELS = SAMPLE_CHUNKS * 32 * 256 * 256  # fewer chunks of larger pictures: 100 MB in all
+SAMPLE_SPANS = 4  # of neighbours, as what codes cost depends on those in the chunk before
 TRIALS = 8  # between the two ends
 CLOSE = 0.01  # enough for a trial
 CAUTION = 8  # chunks that the sample is trusted like, against what the second pass finds
@@ -98,7 +106,7 @@ class Survey:
         self._uses_prior = codec.prior is not None and packer in ("auto", "range")
         self._costs: list[Costs] = []
         self._sample: list[_Sampled] = []
-        self._step = 1  # each so many chunks one is kept
+        self._span = self._every = 1  # so many chunks are kept, of so many
         self._last: Grids | None = None
         self._measured: dict[tuple[int, float], float] = {}
 
@@ -109,13 +117,10 @@ class Survey:
             before = self._last if self._packing.may_follow(number) else None
             self._costs.append(self._cost(len(frames), grids, before))
             self._last = grids
-            if number % self._step == 0:
-                self._sample.append(_Sampled(number, frames, before))
-            if len(self._sample) > max(1, min(SAMPLE_CHUNKS, SAMPLE_PIXELS // frames[..., 0].size)):
-                self._sample, self._step = self._sample[::2], 2 * self._step
+            self._keep(number, frames)
 
     def plan(self, target: float, overhead: int) -> Steering:
-        """Choose level and ``trade``.
+        """Choose level and place.
 
         Args:
             target: bytes of the whole file.
@@ -130,7 +135,8 @@ class Survey:
                 break
             quality, (budget, place, miss) = quality - 1, below
         nearest = self._nearest(quality)
-        tried = sorted(place for q, place in self._measured if q == quality)
+        low = self._low(quality)
+        tried = sorted(place for q, place in self._measured if q == quality and place >= low)
         logs = [log(self._size(quality, place) / nearest.sum()) for place in tried]
         return Steering(
             quality=quality,
@@ -148,7 +154,18 @@ class Survey:
 
     @property
     def _is_whole(self) -> bool:
-        return self._step == 1
+        return self._every == self._span
+
+    def _keep(self, number: int, frames: Frames) -> None:
+        """Keep a chunk, if it is one of the sample; thin that out if it grows too large."""
+        most = max(1, min(SAMPLE_CHUNKS, SAMPLE_PIXELS // frames[..., 0].size))
+        if number == 0:
+            self._span = self._every = max(1, most // SAMPLE_SPANS)
+        if number % self._every < self._span:
+            self._sample.append(_Sampled(number, frames))
+        if len(self._sample) > most:
+            self._every *= 2
+            self._sample = [k for k in self._sample if k.number % self._every < self._span]
 
     def _choose(self, target: float, overhead: int) -> int:
         """The first level that takes as much as there is when bits count as much as they should."""
@@ -163,14 +180,16 @@ class Survey:
         """How a level meets the target best.
 
         Returns:
-            The budget for payloads, the place on the scale of ``trade``, and how far the payloads
-            are then from the budget, as a logarithm.
+            The budget for payloads, the place, and how far the payloads are then from the budget,
+            as a logarithm.
         """
         budget = self._budget(quality, target, overhead)
-        low, high = 0.0, 1.0
-        big, small = self._size(quality, low), self._size(quality, high)
+        high = self._high(quality)
+        small = self._size(quality, high)
         if budget <= small:
             return budget, high, log(small / budget) if budget > 0 else inf
+        low = self._low(quality)
+        big = self._size(quality, low)
         if budget >= big:
             return budget, low, log(budget / big)
         for trial in range(TRIALS):
@@ -187,44 +206,44 @@ class Survey:
             return budget, low, log(big / budget)
         return budget, high, log(budget / small)
 
+    def _low(self, quality: int) -> float:
+        """The place of the most bytes."""
+        return max(NEAREST, 0.0, key=lambda place: self._size(quality, place))
+
+    def _high(self, quality: int) -> float:
+        """The place of the least bytes, as far as is known: bits that count too much mislead."""
+        return min(1.0, _place(1), key=lambda place: self._size(quality, place))
+
     def _size(self, quality: int, place: float) -> float:
-        """Bytes of all payloads at a place on the scale of ``trade``, measured or estimated."""
+        """Bytes of all payloads at a place, measured or estimated."""
         key = quality, place
         if key not in self._measured:
-            measure = self._encode_whole if self._is_whole else self._encode_sample
-            self._measured[key] = measure(quality, _trade(place))
+            nearest = self._nearest(quality)
+            share = nearest[[kept.number for kept in self._sample]].sum() / nearest.sum()
+            self._measured[key] = self._encode(quality, place) / share
         return self._measured[key]
 
-    def _encode_whole(self, quality: int, trade: float) -> float:
-        packing, total = self._new_packing(quality), 0
-        for batch in self._batches(kept.frames for kept in self._sample):
-            grids = self._codec.encode_batch(
-                batch,
-                quality,
-                effort=self._effort,
-                trade=trade,
-                before=packing.memory,
-                follows=packing.follows(len(batch)),
-            )
-            packed = packing.pack(list(zip(map(len, batch), grids, strict=True)))
-            total += sum(len(chunk.payload) for chunk in packed)
+    def _encode(self, quality: int, place: float) -> int:
+        """Bytes of the sample's payloads at a place."""
+        trade, freedom = _aim(place)
+        length = len(self._sample) if self._is_whole else self._span
+        total = 0
+        for begin in range(0, len(self._sample), length):
+            packing = self._new_packing(quality)
+            span = self._sample[begin : begin + length]
+            for batch in self._batches(kept.frames for kept in span):
+                grids = self._codec.encode_batch(
+                    batch,
+                    quality,
+                    effort=self._effort,
+                    trade=trade,
+                    freedom=freedom,
+                    before=packing.memory,
+                    follows=packing.follows(len(batch)),
+                )
+                packed = packing.pack(list(zip(map(len, batch), grids, strict=True)))
+                total += sum(len(chunk.payload) for chunk in packed)
         return total
-
-    def _encode_sample(self, quality: int, trade: float) -> float:
-        nearest = self._nearest(quality)
-        found = 0.0
-        for kept in self._sample:
-            before = None if kept.before is None else kept.before[:quality]
-            (grids,) = self._codec.encode_batch(
-                [kept.frames],
-                quality,
-                effort=self._effort,
-                trade=trade,
-                before=before,
-                follows=[before is not None],
-            )
-            found += self._cost(len(kept.frames), grids, before)[-1]
-        return float(found / nearest[[kept.number for kept in self._sample]].sum() * nearest.sum())
 
     def _cost(self, frames: int, grids: Grids, before: Grids | None) -> Costs:
         """About the bytes of a chunk's payload up to each of its levels."""
@@ -257,21 +276,24 @@ class Survey:
     def _why(self, quality: int, beside: float, target: float) -> str:
         """The reason in case that the file misses the target."""
 
-        def size(level: int, place: float) -> int:
-            return round(self._size(level, place) + beside)
+        def most(level: int) -> int:
+            return round(self._size(level, self._low(level)) + beside)
+
+        def least(level: int) -> int:
+            return round(self._size(level, self._high(level)) + beside)
 
         if target <= beside:
             return f"all but the pictures takes {round(beside)} bytes"
-        if target < size(quality, 1.0):
+        if target < least(quality):
             gap = ""
             if quality > self._first:
-                gap = f", quality {quality - 1} at most {size(quality - 1, 0.0)}"
-            return f"quality {quality} takes at least {size(quality, 1.0)} bytes{gap}"
-        if target > size(quality, 0.0):
+                gap = f", quality {quality - 1} at most {most(quality - 1)}"
+            return f"quality {quality} takes at least {least(quality)} bytes{gap}"
+        if target > most(quality):
             gap = ""
             if quality < self._most:
-                gap = f", quality {quality + 1} at least {size(quality + 1, 1.0)}"
-            return f"quality {quality} takes at most {size(quality, 0.0)} bytes{gap}"
+                gap = f", quality {quality + 1} at least {least(quality + 1)}"
+            return f"quality {quality} takes at most {most(quality)} bytes{gap}"
         return "sizes between cannot be had" if self._is_whole else "the end came as a surprise"
 
 
@@ -301,9 +323,9 @@ class Steering:
         self._due = self._spent = CAUTION * float(expected.mean())
 
     @property
-    def trade(self) -> float:
-        """For the next batch."""
-        return _trade(self._place)
+    def aim(self) -> tuple[float, float]:
+        """Of the search in the next batch: ``trade`` and ``freedom``."""
+        return _aim(self._place)
 
     def spend(self, sizes: Sequence[int]) -> None:
         """Tell what the next payloads came to."""
@@ -333,19 +355,18 @@ class Steering:
 
 @dataclass(frozen=True)
 class _Sampled:
-    """A chunk that was kept: its number, and the nearest codes it may be packed with memory of."""
+    """A chunk that was kept, and its number."""
 
     number: int
     frames: Frames
-    before: Grids | None
 
 
 Costs: TypeAlias = npt.NDArray[np.float64]
 
 
-def _trade(place: float) -> float:
-    """From a scale of 0 to 1, on which sizes fall about evenly."""
-    return MOST_TRADE * place**3
+def _aim(place: float) -> tuple[float, float]:
+    """``trade`` and ``freedom`` at a place; sizes fall about evenly from place to place."""
+    return MOST_TRADE * max(0.0, place) ** 3, min(1.0, 1 + place)
 
 
 def _place(trade: float) -> float:

@@ -32,7 +32,7 @@ from vqcodec.model.network import MSVQVAE
 
 MAX_EFFORT = 9
 _ROUNDS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24)  # by effort
-STIFF = 3.0  # at first
+STIFF = 3.0  # at first, when searching freely
 LOOSEN, TIGHTEN = 1.2, 2.0
 
 
@@ -44,6 +44,7 @@ def search(
     effort: int,
     trade: float,
     prior: Prior | None,
+    freedom: float = 1.0,
     before: Sequence[Grid] | None = None,
     follows: Sequence[bool] = (),
 ) -> tuple[Tensor, ...]:
@@ -56,15 +57,17 @@ def search(
         effort: 0 for the nearest codes, up to 9: how many rounds are tried.
         trade: how much distortion the bits are worth; 0 for the least distortion.
         prior: what codes cost; None if the model has none, then only distortion counts.
+        freedom: 1 to search freely; less, down to 0, to keep all the nearer to the nearest codes.
         before: grids of the chunk before the first clip, if the prior may look at them.
         follows: for each clip whether the prior may look at the chunk before it; none by default.
     """
     grids = list(network.encode(clips, quality))
     rounds = _ROUNDS[effort]
-    if not rounds:
+    if not rounds or not freedom:
         return tuple(grids)
     with torch.inference_mode(False):
-        return _Search(network, clips.clone(), trade, prior, before, follows).run(grids, rounds)
+        found = _Search(network, clips.clone(), trade, prior, before, follows)
+        return found.run(grids, rounds, STIFF / freedom)
 
 
 class _Search:
@@ -86,9 +89,9 @@ class _Search:
         self.price: Tensor | None = None  # λ of each clip, squared error per bit
         self.curvatures: list[Tensor] = []  # (C, C) half the mean Hessian, per level
 
-    def run(self, grids: list[Tensor], rounds: int) -> tuple[Tensor, ...]:
+    def run(self, grids: list[Tensor], rounds: int, stiffness: float) -> tuple[Tensor, ...]:
         best = self._look(grids)
-        stiff = torch.full_like(best.score, STIFF)
+        stiff = torch.full_like(best.score, stiffness)
         for number in range(rounds):
             moved = self._move(best, stiff)
             found = self._look(moved, model=number + 1 < rounds)

@@ -18,6 +18,7 @@ from video_builders import (
 )
 
 from vqcodec.container.file import open as open_vqv
+from vqcodec.video.source import video_stream
 
 MILLISECOND = Fraction(1, 1000)
 QUARTER_TURN = (0, 65536, 0, -65536, 0, 0, 0, 0, 2**30)
@@ -151,6 +152,8 @@ DAMAGED = {
         64, "22 frames lost or corrupt, 0.62 to 2.00 s"),
     "the first frames": ("a.mp4", lambda p: corrupt(p, (0, 1), bf="0", g="16"),
                          48, "16 frames lost or corrupt, at 0.00 s"),
+    "shortly before the end": ("a.mp4", lambda p: corrupt(p, (58, 61), bf="0", g="8"),
+                               64, "2 frames lost or corrupt, 3.62 to 3.69 s, 3.81 to 3.88 s"),
     "truncated MP4": ("a.mp4", lambda p: truncated(
         p, container_options={"movflags": "+faststart"}), 31, "33 frames lost or corrupt, 1.94 to"),
     "a picture of a sequence": ("%04d.png", lambda p: sequence(p, (5,)),
@@ -158,8 +161,15 @@ DAMAGED = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("threads", [1, 3, 16])
 @pytest.mark.parametrize("kind", DAMAGED)
-def test_losses_are_counted_and_placed(vq, tmp_path, kind):
+def test_losses_are_counted_and_placed(vq, tmp_path, monkeypatch, kind, threads):
+    def stream_of(*arguments):
+        stream = video_stream(*arguments)
+        stream.codec_context.thread_count = threads
+        return stream
+
+    monkeypatch.setattr("vqcodec.video.decode.video_stream", stream_of)
     name, make, frames, told = DAMAGED[kind]
     make(tmp_path / name)
     done = vq("encode", tmp_path / name, tmp_path / "out.vqv")

@@ -10,28 +10,36 @@ from fractions import Fraction
 
 import numpy as np
 
+from vqcodec.audio import AudioFormat, AudioPacket
 from vqcodec.container import Header, Level, Reader, Writer
-from vqcodec.container.layout import END_CHUNK, Head, frame_chunk
+from vqcodec.container.audio import pack_format, pack_packets
+from vqcodec.container.layout import END_CHUNK, Head, Tag, frame_chunk
 from vqcodec.entropy.synthetic import fitted_prior
 
 STRIDES = ((8, 8, 1024), (4, 4, 1024))
 LEVELS = tuple(Level(*level) for level in STRIDES)
+TRACK = AudioFormat("A_OPUS", 48000, 1, b"OpusHead\1\1\0\0\x80\xbb\0\0\0\0\0")
 PRIOR = fitted_prior(STRIDES, [np.arange(9) % 3] * 2)
 
 
 def sound_files() -> list[bytes]:
     """A file for each packer, with ancillary chunks, of one chunk, of none, of many."""
     plans = [("raw", 5, 8), ("deflate", 4, 16), ("zstd", 4, 13), ("auto", 12, 8), ("raw", 1, 1)]
-    plans += [("range", 6, 8), ("range", 11, 5)]
+    plans += [("range", 6, 8), ("range", 11, 5), ("raw", 5, 8, True), ("range", 6, 8, True)]
     return [_sound(*plan) for plan in plans] + [_sound("auto", 0, 1)]
 
 
-def _sound(packer: str, chunks: int, frames: int) -> bytes:
+def _sound(packer: str, chunks: int, frames: int, audio: bool = False) -> bytes:
     header = Header(16, 8, Fraction(16, 9), Fraction(16), 0, b"stubstub", LEVELS)
     generator = np.random.default_rng(chunks)
     file = io.BytesIO()
     with Writer(file, header, packer=packer, prior=PRIOR if packer == "range" else None) as writer:
+        if audio:
+            writer.write_chunk(Tag.AUDIO_FORMAT, pack_format(TRACK))
         for number in range(chunks):
+            if audio:
+                for payload in pack_packets(_packets(number, generator), TRACK.rate):
+                    writer.write_chunk(Tag.AUDIO, payload)
             top = 1024 if number % (4 if packer == "range" else 2) == 1 else 3
             writer.write(
                 frames, [generator.integers(0, top, s) for s in header.grid_shapes(frames)]
@@ -39,6 +47,16 @@ def _sound(packer: str, chunks: int, frames: int) -> bytes:
             if number % 4 == 1:
                 writer.write_chunk(18 + number % 12, bytes(range(number)))
     return file.getvalue()
+
+
+def _packets(number: int, generator: np.random.Generator) -> list[AudioPacket]:
+    """Those of one half second; some are missing."""
+    ticks = TRACK.rate // 50
+    kept = [place for place in range(25) if (place + number) % 11]
+    return [
+        AudioPacket((25 * number + place) * ticks, ticks, generator.bytes(place % 7 + 1))
+        for place in kept
+    ]
 
 
 class Mutator:

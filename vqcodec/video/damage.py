@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 _MAX_RANGES = 10
-# How far (in frames) a loss may be from the packet that the error is told of: FFmpeg decodes up to
-# 16 pictures at once, pictures are reordered, and transport streams flag the packet before a loss.
+# How far (in frames) a loss may be from the packet that the error is told of: up to 16 pictures are
+# held to be reordered, and transport streams flag the packet before a loss.
 _NEAR = 16
 
 

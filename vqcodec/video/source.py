@@ -158,7 +158,9 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
         raise SourceError(f"{name}: no video stream")
     if stream.codec_context is None:
         raise SourceError(f"{name}: no decoder for its video stream")
-    stream.codec_context.thread_type = "AUTO"
+    # Not by threads that decode several pictures at once: those tell of an error some packets late,
+    # and the pictures that they hold are lost if that is at the end.
+    stream.codec_context.thread_type = "SLICE"
     return stream
 
 
