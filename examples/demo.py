@@ -21,6 +21,7 @@ from skimage.transform import SimilarityTransform, warp
 
 import vqcodec
 from vqcodec import metrics
+from vqcodec.seam import joined
 from vqcodec.video import open_sink, read_frames
 
 Frames = NDArray[np.uint8]
@@ -94,7 +95,7 @@ def main() -> None:
 
     source = read_frames(video)
     with vqcodec.open(coded) as file:
-        decoded = np.concatenate([codec.decode(c.grids(), c.frames) for c in file])
+        decoded = np.concatenate(list(joined(codec.decode(c.grids(), c.frames) for c in file)))
     io.imsave(OUT / "contact-sheet.png", contact_sheet(source, decoded), check_contrast=False)
 
     frames = encoded.header.frames

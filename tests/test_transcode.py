@@ -26,6 +26,7 @@ from vqcodec.errors import (
     UnsupportedError,
 )
 from vqcodec.model.registry import DEFAULT_QUALITY
+from vqcodec.seam import REACH
 from vqcodec.transcode import decode_file, encode_file
 from vqcodec.video import probe, read_frames
 
@@ -202,10 +203,11 @@ def test_whole_levels_of_a_chunk_that_is_cut_off(video, foreseeing, codec, tmp_p
         assert concealed.losses.cut
         assert f"of which {kept} of 4 levels are shown" in str(concealed.problem)
         frames = decoded(cut, model, tmp_path, conceal=True)
-        np.testing.assert_array_equal(frames[:64], whole[:64])
+        # What is near a border depends on both its sides.
+        np.testing.assert_array_equal(frames[: 64 - REACH], whole[: 64 - REACH])
         (grids,) = [chunk.grids()[:kept] for chunk in opened(data, model) if chunk.number == 2]
         shown = frames[64:].astype(int) - model.decode(grids)
-        assert np.abs(shown).max() <= 1
+        assert np.abs(shown[REACH:]).max() <= 1
         less = data[: third.offset + 9]
         assert decode_file(io.BytesIO(less), io.BytesIO(), codec=model, conceal=True).frames == 64
 

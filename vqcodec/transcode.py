@@ -24,6 +24,7 @@ from vqcodec.errors import CheckpointError, FormatError, ModelMismatchError, Sou
 from vqcodec.files import replacing, writing
 from vqcodec.model.registry import DEFAULT_EFFORT, DEFAULT_QUALITY
 from vqcodec.ratecontrol import LEAST_EFFORT, Outcome, Survey, Target
+from vqcodec.seam import Seams
 from vqcodec.video import FORMATS, Damage, format_of, open_sink, open_video
 from vqcodec.video.source import rereadable
 
@@ -235,16 +236,20 @@ def encode_file(
             header = replace(header, levels=header.levels[: steering.quality])
             reader = stack.enter_context(opened(rewound()))
         chunks = audio_bytes = 0
+        freedom = 1.0
         with Writer(
             file, header, packer=packer, prior=codec.prior, independent=independent
         ) as writer:
             audio_bytes += _write_audio_format(writer, reader)
             for batch in batches(_chunks_of(reader, length)):
+                if steering is not None:
+                    trade, freedom = steering.aim
                 grids = codec.encode_batch(
                     batch,
                     len(header.levels),
                     effort=effort,
-                    trade=trade if steering is None else steering.trade,
+                    trade=trade,
+                    freedom=freedom,
                     before=writer.memory,
                     follows=writer.follows(len(batch)),
                 )
@@ -362,20 +367,33 @@ def decode_file(
         pieces = Pieces(reader, first, stop, conceal, track)
         begin = 0 if track is None else round(first * track.rate / header.rate)
         done, last = 0, np.zeros((1, header.height, header.width, 3), np.uint8)
+        seams, follows = Seams(), False
+
+        def write(frames: Frames, number: int) -> int:
+            """Write those wanted of frames that begin with that ``number``; how many."""
+            part = frames[max(0, first - number) : None if stop is None else max(0, stop - number)]
+            sink.write(part)
+            return len(part)
+
         progress(done, total)
         limit = max(1, BATCH_PIXELS // (CHUNK_FRAMES * header.width * header.height))
         for batch in _batches(pieces, limit, lambda piece: (piece.frames, len(piece.grids))):
-            if batch[0].grids:
+            good = bool(batch[0].grids)
+            if good:
                 clips = codec.decode_batch([p.grids for p in batch], [p.frames for p in batch])
                 last = clips[-1][-1:]
             else:
                 clips = [last.repeat(piece.frames, axis=0) for piece in batch]
             for piece, frames in zip(batch, clips, strict=True):
-                end = None if stop is None else stop - piece.start
-                part = frames[max(0, first - piece.start) : end]
                 sink.write_audio(replace(p, time=p.time - begin) for p in piece.audio)
-                sink.write(part)
-                done += len(part)
+                if piece.frames:
+                    number = piece.start - seams.held
+                    done += write(seams.push(frames, joins=good and follows), number)
+                    end, follows = piece.start + piece.frames, good
+            progress(done, total)
+        if seams.held:
+            number = end - seams.held
+            done += write(seams.finish(), number)
             progress(done, total)
         if not pieces.good:
             raise pieces.problem or SourceError(f"ends before the start, {float(start):g} s")

@@ -18,6 +18,7 @@ from vqcodec.codec import Codec
 from vqcodec.container import PACKERS, Header, Reader, Writer
 from vqcodec.errors import CheckpointError
 from vqcodec.model import registry
+from vqcodec.seam import joined
 from vqcodec.search import MAX_EFFORT
 from vqcodec.train.loop import MODEL
 from vqcodec.transcode import CHUNK_FRAMES
@@ -100,7 +101,8 @@ class VqcodecAdapter:
     def decode(self, payload: bytes) -> Frames:
         """See :meth:`vqcodec.bench.codecs.Codec.decode`."""
         reader = Reader(io.BytesIO(payload), lambda _header: self._codec.prior)
-        return np.concatenate([self._codec.decode(chunk.grids(), chunk.frames) for chunk in reader])
+        chunks = (self._codec.decode(chunk.grids(), chunk.frames) for chunk in reader)
+        return np.concatenate(list(joined(chunks)))
 
 
 def _ladder(levels: int, effort: int) -> Iterator[str]:

@@ -1,0 +1,99 @@
+"""vqcodec.seam"""
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from vqcodec import metrics
+from vqcodec.seam import REACH, Seams, joined, smooth
+
+SIDE = 24
+
+
+def chunks_of(lengths, seed=0, jump=6):
+    """A still scene that each chunk shows a little differently."""
+    generator = np.random.default_rng(seed)
+    scene = generator.integers(40, 200, (SIDE, SIDE, 3))
+    errors = generator.normal(0, jump, (len(lengths), SIDE // 4, SIDE // 4, 3))
+    return [
+        np.clip(scene + error.repeat(4, 0).repeat(4, 1), 0, 255)
+        .astype(np.uint8)[None]
+        .repeat(length, 0)
+        for length, error in zip(lengths, errors, strict=True)
+    ]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=6))
+def test_every_frame_comes_back_in_its_place(lengths):
+    chunks = chunks_of(lengths)
+    found = np.concatenate(list(joined(chunks)))
+    given_frames = np.concatenate(chunks)
+    assert (found.dtype, found.shape) == (np.uint8, given_frames.shape)
+    near = np.zeros(len(found), bool)
+    for border in np.cumsum(lengths)[:-1]:
+        near[max(0, border - REACH) : border + REACH] = True
+    np.testing.assert_array_equal(found[~near], given_frames[~near])
+    assert np.abs(found.astype(int) - given_frames).max() < 40
+
+
+def test_nothing_to_join():
+    assert list(joined([])) == []
+    (chunk,) = chunks_of([7])
+    np.testing.assert_array_equal(np.concatenate(list(joined([chunk]))), chunk)
+    assert Seams().held == 0
+
+
+def test_what_stands_still_flickers_less_and_is_closer_to_the_truth():
+    chunks = chunks_of([16] * 8)
+    truth = np.concatenate([chunk * 0 for chunk in chunks])
+    truth[:] = np.mean([chunk[0] for chunk in chunks], 0).round()
+    raw, smoothed = np.concatenate(chunks), np.concatenate(list(joined(chunks)))
+    before, after = (metrics.flicker(truth, frames, chunk=16) for frames in (raw, smoothed))
+    assert after.border < 0.5 * before.border
+    assert metrics.psnr(truth, smoothed) > metrics.psnr(truth, raw)
+
+
+def test_a_cut_stays_a_cut():
+    dark, bright = (
+        np.full((8, SIDE, SIDE, 3), 20, np.uint8),
+        np.full((8, SIDE, SIDE, 3), 220, np.uint8),
+    )
+    np.testing.assert_array_equal(
+        np.concatenate(list(joined([dark, bright]))), np.concatenate([dark, bright])
+    )
+
+
+def test_motion_in_one_place_leaves_another_to_be_smoothed():
+    first, second = chunks_of([8, 8])
+    second[:, :8, :8] = 255 - second[:, :8, :8] // 2
+    before, after = smooth(first[-REACH:], second)
+    moved = np.abs(after[0].astype(int) - second[0]).max(-1)
+    assert moved[:6, :6].max() == 0
+    assert moved[14:, 14:].max() > 0
+    assert before.shape == (REACH, SIDE, SIDE, 3)
+
+
+def test_inputs_are_left_alone():
+    first, second = chunks_of([8, 8])
+    copies = first.copy(), second.copy()
+    smooth(first[-REACH:], second)
+    np.testing.assert_array_equal(first, copies[0])
+    np.testing.assert_array_equal(second, copies[1])
+
+
+def test_what_does_not_go_on_is_not_smoothed():
+    first, second = chunks_of([8, 8])
+    seams = Seams()
+    parts = [seams.push(first), seams.push(second, joins=False), seams.finish()]
+    np.testing.assert_array_equal(np.concatenate(parts), np.concatenate([first, second]))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_short_chunks_share_their_frames(length):
+    chunks = chunks_of([length] * 5)
+    found = np.concatenate(list(joined(chunks)))
+    raw = np.concatenate(chunks)
+    jumps, smoothed = (np.abs(np.diff(x.astype(int), axis=0)).mean() for x in (raw, found))
+    assert smoothed < jumps
