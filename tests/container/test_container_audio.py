@@ -213,6 +213,29 @@ def test_repair_moves_audio_with_the_pictures(header, contents):
     assert verify(io.BytesIO(target.getvalue())).problems == ()
 
 
+def test_repair_moves_audio_that_runs_ahead_of_its_pictures(header, contents):
+    """One chunk of audio for the whole file, before all pictures, of which the middle is lost."""
+    run = packets(range(0, 36000, 960))
+    file = io.BytesIO()
+    with Writer(file, header, packer="raw") as writer:
+        writer.write_chunk(Tag.AUDIO_FORMAT, pack_format(OPUS))
+        for part in (run[:20], run[20:]):
+            for payload in pack_packets(part, RATE):
+                writer.write_chunk(Tag.AUDIO, payload)
+        for frames, grids in [*contents[:1], *contents]:
+            writer.write(frames, grids)
+    data = bytearray(file.getvalue())
+    second = list(Reader(io.BytesIO(file.getvalue())))[1]
+    data[second.offset + 12] ^= 1
+    target = io.BytesIO()
+    assert repair_file(io.BytesIO(bytes(data)), target).losses.count == 1
+    begin, end = (round(frame * RATE / 16) for frame in (second.start, second.stop))
+    moved = [p.time for p in run if p.time < begin]
+    moved += [p.time - (end - begin) for p in run if p.time >= end]
+    assert [p.time for p in audio_of(target.getvalue())] == moved
+    assert verify(io.BytesIO(target.getvalue())).problems == ()
+
+
 def test_repair_without_the_format_leaves_the_audio_out(header, contents):
     data = bytearray(with_audio(header, contents))
     data[Reader(io.BytesIO(bytes(data))).begin + 10] ^= 1

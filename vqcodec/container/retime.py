@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ class Retimer:
         self._track = AudioTrack()
         self._held: deque[tuple[bytes, Sequence[AudioPacket]]] = deque()
         self._nbytes = 0
+        self._last = -math.inf  # time of the latest packet written
         # Lost time, in ticks: where each stretch begins and ends, and how much is lost up to there.
         self._begins: list[int] = []
         self._ends: list[int] = []
@@ -55,7 +57,8 @@ class Retimer:
 
     def kept(self, stop: int) -> None:
         """Frames up to, not with, ``stop`` of the damaged file are about to be written."""
-        while self._held and self._held[0][1][0].time < self._ticks(stop):
+        # As long as its last packet comes later, a chunk may yet lose some of its packets.
+        while self._held and self._held[0][1][-1].time < self._ticks(stop):
             self._write()
 
     def lost(self, start: int, stop: int) -> None:
@@ -77,7 +80,12 @@ class Retimer:
     def _write(self) -> None:
         payload, packets = self._held.popleft()
         self._nbytes -= len(payload)
-        moved = [packet for packet in map(self._moved, packets) if packet is not None]
+        moved = [
+            packet
+            for packet in map(self._moved, packets)
+            if packet is not None and packet.time > self._last
+        ]
+        self._last = moved[-1].time if moved else self._last
         if moved == list(packets):
             self._writer.write_chunk(Tag.AUDIO, payload)
         elif self._track.format is not None:
