@@ -157,12 +157,12 @@ def start(videos, out, tiny, *arguments, **options):
 )
 def test_signals_leave_no_partial_file(videos, tiny, tmp_path, number, message):
     out = tmp_path / "out"
-    write_video(videos / "0.mkv", scene(200))
+    write_video(videos / "0.mkv", scene(1500))  # long enough to be caught at
     size = ("--jobs", "2", "--size", "256")
     process = start(videos, out, tiny, *size, stderr=subprocess.PIPE, start_new_session=True)
     while not list(out.rglob(".*.part.vqv")):
         assert process.poll() is None
-        time.sleep(0.02)
+        time.sleep(0.005)
     os.killpg(process.pid, number)  # as a terminal does
     assert process.wait(60) == 128 + number
     *_, summary, last = process.stderr.read().decode().splitlines()
