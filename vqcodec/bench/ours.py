@@ -23,6 +23,9 @@ from vqcodec.search import MAX_EFFORT
 from vqcodec.train.loop import MODEL
 from vqcodec.transcode import CHUNK_FRAMES
 
+# Raise it when the same model codes or decodes otherwise: results of before are measured anew.
+_REVISION = 2
+
 
 class VqcodecAdapter:
     """One checkpoint at one effort as a :class:`~vqcodec.bench.codecs.Codec`.
@@ -58,7 +61,7 @@ class VqcodecAdapter:
         weights = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
         self.identity = (
             f"vqcodec {vqcodec.__version__} torch {torch.__version__} model {weights} "
-            f"effort {effort}"
+            f"effort {effort} revision {_REVISION}"
         )
         self.ladder = tuple(_ladder(len(self._codec.levels), self._effort))
 
