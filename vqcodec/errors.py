@@ -80,5 +80,11 @@ class BatchError(VqcodecError):
     exit_code = 12
 
 
+class MemoryLimitError(VqcodecError):
+    """To decode the file would take more memory than is allowed."""
+
+    exit_code = 13
+
+
 class CrashError(VqcodecError):
     """A worker process was killed, ran out of memory or met an error nobody expected."""

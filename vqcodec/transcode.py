@@ -15,17 +15,19 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
 import numpy as np
 
 from vqcodec.audio import NAMES, AudioFormat
-from vqcodec.conceal import Pieces
+from vqcodec.conceal import Piece, Pieces
 from vqcodec.container import Header, Losses, Reader, Writer, nearest_ratio
 from vqcodec.container.audio import find_format, pack_format, pack_packets
 from vqcodec.container.file import reading
-from vqcodec.container.layout import Tag
+from vqcodec.container.layout import MAX_FRAMES, Tag
 from vqcodec.errors import CheckpointError, FormatError, ModelMismatchError, SourceError
 from vqcodec.files import replacing, writing
+from vqcodec.memory import DEFAULT_MEMORY, Allowance, output_bytes
 from vqcodec.model.registry import DEFAULT_EFFORT, DEFAULT_QUALITY
 from vqcodec.ratecontrol import LEAST_EFFORT, Outcome, Survey, Target
 from vqcodec.seam import Seams
 from vqcodec.video import FORMATS, Damage, format_of, open_sink, open_video
+from vqcodec.video.formats import choose
 from vqcodec.video.source import rereadable
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ class Encoded:
         damage: what of the source was lost or corrupt.
         effort: of the search for codes.
         control: how rate control went; None without.
+        decode_memory: about the MiB that decoding the file takes in all.
     """
 
     header: Header
@@ -70,6 +73,7 @@ class Encoded:
     audio: AudioFormat | None = None
     audio_bytes: int = 0
     audio_problem: str | None = None
+    decode_memory: int = 0
 
     @property
     def bpp(self) -> float:
@@ -212,7 +216,9 @@ def encode_file(
             model_id=codec.model_id,
             levels=codec.levels_at(most),
         )
-        length = min(CHUNK_FRAMES, header.max_frames)
+        allowance = Allowance(header, output_bytes(width, height))
+        least = header.pad_frames(1)
+        length = min(CHUNK_FRAMES, header.max_frames, max(least, allowance.frames))
         limit = max(1, (SEARCH_PIXELS if effort else BATCH_PIXELS) // (length * width * height))
 
         def batches(chunks: Iterable[Frames]) -> Iterator[list[Frames]]:
@@ -273,6 +279,7 @@ def encode_file(
             audio=reader.audio_track,
             audio_bytes=audio_bytes,
             audio_problem=reader.audio_problem,
+            decode_memory=allowance.needed(length),
         )
 
 
@@ -292,6 +299,7 @@ def decode_file(
     size: tuple[int, int] | Literal["display"] | None = None,
     conceal: bool = False,
     audio: bool = True,
+    memory: int = DEFAULT_MEMORY,
     force: bool = False,
     progress: Progress = lambda _done, _total: None,
 ) -> Decoded:
@@ -311,6 +319,8 @@ def decode_file(
             lost (black if there is none), so that the rest keeps its time. The end that a
             truncated file lacks is not made up. A pipe is first copied to a temporary file.
         audio: keep the file's audio, if the output can hold any.
+        memory: MiB that the process may take in all, by estimate (:mod:`vqcodec.memory`). What a
+            ``size`` in numbers takes is not counted, as no file decides that.
         force: overwrite ``target``.
         progress: called with frames done and, if known, in all.
 
@@ -325,6 +335,7 @@ def decode_file(
         ModelMismatchError: it was encoded with another model.
         SourceError: it cannot be opened, or ends before ``start``.
         OutputError: the target exists or cannot be written.
+        MemoryLimitError: a chunk of it would take more than ``memory``.
     """
     if start < 0 or (duration is not None and duration <= 0):
         raise ValueError("duration must be positive, start not negative")
@@ -355,6 +366,11 @@ def decode_file(
                 audio=track,
             )
         )
+        shown = (sink.picture.width, sink.picture.height)
+        if isinstance(size, tuple):
+            shown = (header.width, header.height)
+        encoder = choose(name, video_codec, crf)[1].name
+        allowance = Allowance(header, output_bytes(*shown, encoder), memory)
         if codec is None:
             codec = _codec_for(header, codecs or _codecs(), model, device)
         if codec.model_id != header.model_id:
@@ -369,6 +385,11 @@ def decode_file(
         done, last = 0, np.zeros((1, header.height, header.width, 3), np.uint8)
         seams, follows = Seams(), False
 
+        def checked() -> Iterator[Piece]:
+            for piece in pieces:
+                allowance.check(piece.frames)
+                yield piece
+
         def write(frames: Frames, number: int) -> int:
             """Write those wanted of frames that begin with that ``number``; how many."""
             part = frames[max(0, first - number) : None if stop is None else max(0, stop - number)]
@@ -376,8 +397,9 @@ def decode_file(
             return len(part)
 
         progress(done, total)
-        limit = max(1, BATCH_PIXELS // (CHUNK_FRAMES * header.width * header.height))
-        for batch in _batches(pieces, limit, lambda piece: (piece.frames, len(piece.grids))):
+        usual = BATCH_PIXELS // (CHUNK_FRAMES * header.width * header.height)
+        limit = max(1, min(usual, allowance.frames // MAX_FRAMES))
+        for batch in _batches(checked(), limit, lambda piece: (piece.frames, len(piece.grids))):
             good = bool(batch[0].grids)
             if good:
                 clips = codec.decode_batch([p.grids for p in batch], [p.frames for p in batch])

@@ -16,6 +16,7 @@ import torch
 from vqcodec.codec import Codec
 from vqcodec.errors import CheckpointError, CrashError, OutputError, VqcodecError
 from vqcodec.folder import Task
+from vqcodec.memory import give_back_what_is_freed
 
 _load, _load_for = functools.cache(Codec.load), functools.cache(Codec.load_for)
 
@@ -40,6 +41,7 @@ def serve(connection: Connection, work: Callable[..., Any], options: Mapping[str
     """Do what comes through ``connection`` until it closes or SIGTERM comes."""
     try:
         _listen()
+        give_back_what_is_freed()
         torch.set_num_threads(1)
         connection.send(None)
         while True:

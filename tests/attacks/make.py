@@ -74,9 +74,9 @@ BOMB = bytes(1 << 30 >> 2)  # 256 MiB
 GOOD = picture(bytes(2880))  # 32 frames of 64×64, all indices 0
 
 
-def wide(model: bytes, width: int, height: int) -> bytes:
+def wide(model: bytes, width: int, height: int, levels: int = 2) -> bytes:
     """A chunk that is as large as the format allows, of zeros."""
-    made = Header(width, height, Fraction(1), Fraction(16), 0, model, LEVELS)
+    made = Header(width, height, Fraction(1), Fraction(16), 0, model, LEVELS[:levels])
     chunk = picture(bytes(made.raw_bytes(made.max_frames)), frames=made.max_frames)
     return made.to_bytes() + chunk + END_CHUNK
 
@@ -197,6 +197,8 @@ FILES: dict[str, tuple[str, Kind, Callable[[bytes], bytes]]] = {
         lambda m: header(m) + GOOD + (chunk := picture(b"\1abc", Tag.RANGE_MEMORY, 1)) * 2_000
         + index(GOOD, *[chunk] * 2_000) + END_CHUNK),
     "largest-chunk": ("64 frames of 4096x256 in a chunk", None, lambda m: wide(m, 4096, 256)),
+    "largest-pictures": ("pictures of 4096x4096, of the coarsest level alone", None,
+        lambda m: wide(m, 4096, 4096, 1)),
 }  # fmt: skip
 
 

@@ -22,7 +22,6 @@ from vqcodec.transcode import decode_file
 
 SECONDS = 5
 MEMORY = 512 << 20  # beyond what the process had
-TOO_LARGE_TO_DECODE_HERE = {"largest-chunk"}  # its pictures, not its bytes, are the cost
 
 
 @pytest.fixture
@@ -77,7 +76,7 @@ def test_repair(attack, name, bounded):
 
 
 @pytest.mark.parametrize("conceal", [False, True])
-@each(FILES.keys() - TOO_LARGE_TO_DECODE_HERE)
+@each()
 def test_decode(attack, name, conceal, codec, bounded):
     target = io.BytesIO()
     try:

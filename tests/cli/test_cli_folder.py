@@ -161,7 +161,7 @@ def test_signals_leave_no_partial_file(videos, tiny, tmp_path, number, message):
     size = ("--jobs", "2", "--size", "256")
     process = start(videos, out, tiny, *size, stderr=subprocess.PIPE, start_new_session=True)
     while not list(out.rglob(".*.part.vqv")):
-        assert process.poll() is None
+        assert process.poll() is None, process.stderr.read()
         time.sleep(0.005)
     os.killpg(process.pid, number)  # as a terminal does
     assert process.wait(60) == 128 + number

@@ -382,3 +382,20 @@ def test_without_memory(vq, video, tmp_path, monkeypatch):
     monkeypatch.setattr("vqcodec.codec.Codec.encode_batch", fail)
     done = vq("encode", video, tmp_path / "a.vqv")
     assert (done.code, done.line, listing(tmp_path)) == (1, "out of memory", [])
+
+
+def test_pictures_too_large_for_the_memory(vq, video, tmp_path):
+    vq("encode", video, tmp_path / "a.vqv")
+    done = vq("decode", tmp_path / "a.vqv", tmp_path / "a.mp4", "--memory", "700")
+    assert done.code == 13
+    assert done.line.startswith(f"{tmp_path / 'a.vqv'}: a chunk of 32 frames of 64x64 takes about ")
+    assert listing(tmp_path) == ["a.vqv"]
+    needed = done.line.split()[-1]
+    done = vq("decode", tmp_path / "a.vqv", tmp_path / "a.mp4", "-q", "--memory", needed)
+    assert (done.code, done.err) == (0, "")
+
+
+def test_encode_says_when_decoding_takes_more_memory(vq, video, tmp_path):
+    done = vq("encode", video, tmp_path / "a.vqv", "--size", "1024", "--duration", "0.1")
+    assert done.code == 0
+    assert "decoding needs --memory 1" in done.err

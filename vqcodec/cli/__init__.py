@@ -31,7 +31,7 @@ EXIT_CODES = """\
   3 source unreadable              10 output cannot be written
   4 not a .vqv file, or invalid    11 data set missing or empty
   5 damaged: a CRC does not match  12 files of a folder failed in several ways
-  6 needs a newer program"""
+  6 needs a newer program          13 would take more than --memory allows"""
 
 
 def overview() -> str:

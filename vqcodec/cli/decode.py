@@ -12,6 +12,7 @@ import click
 
 from vqcodec.cli import options
 from vqcodec.cli.progress import FrameProgress, warn
+from vqcodec.memory import DEFAULT_MEMORY, give_back_what_is_freed
 
 if TYPE_CHECKING:
     from vqcodec.transcode import Decoded
@@ -40,6 +41,14 @@ if TYPE_CHECKING:
     "--conceal", is_flag=True, help="Go on after damage; the last good frame fills what is lost."
 )
 @click.option("--no-audio", is_flag=True, help="Leave out the audio.")
+@click.option(
+    "--memory",
+    type=click.IntRange(1, options.MOST),
+    default=DEFAULT_MEMORY,
+    show_default=True,
+    metavar="MIB",
+    help="Refuse a file whose pictures take more than this to decode, the program included.",
+)
 @options.jobs
 @options.model
 @options.device
@@ -57,6 +66,7 @@ def decode(
     duration: Fraction | None,
     conceal: bool,
     no_audio: bool,
+    memory: int,
     jobs: int | None,
     model: str | None,
     device: str,
@@ -82,6 +92,7 @@ def decode(
     from vqcodec.transcode import decode_file
     from vqcodec.video.formats import choose
 
+    give_back_what_is_freed()
     settings: dict[str, Any] = {
         "model": model,
         "device": device,
@@ -93,6 +104,7 @@ def decode(
         "size": size,
         "conceal": conceal,
         "audio": not no_audio,
+        "memory": memory,
     }
     if concerns_folders(source, target, jobs):
         settings["format"] = format_name or "mp4"

@@ -12,6 +12,7 @@ import click
 
 from vqcodec.cli import options
 from vqcodec.cli.progress import FrameProgress, warn
+from vqcodec.memory import DEFAULT_MEMORY
 from vqcodec.model.registry import DEFAULT_EFFORT, DEFAULT_QUALITY
 
 if TYPE_CHECKING:
@@ -186,7 +187,11 @@ def encode(
 
 def _warnings(result: Encoded) -> list[str]:
     missed = None if result.control is None else result.control.problem
-    return [str(problem) for problem in (result.damage, result.audio_problem, missed) if problem]
+    large = None
+    if result.decode_memory > DEFAULT_MEMORY:
+        large = f"decoding needs --memory {result.decode_memory}: its pictures are large"
+    problems = (result.damage, result.audio_problem, missed, large)
+    return [str(problem) for problem in problems if problem]
 
 
 def _record(source: str, target: str, result: Encoded, speed: float) -> dict[str, Any]:

@@ -31,8 +31,9 @@ T = TypeVar("T")
 Grids: TypeAlias = tuple[Grid, ...]
 FindPrior: TypeAlias = "Callable[[], Prior | None]"
 
-AHEAD_PIXELS = 64 * 32 * 64 * 64  # of chunks that are unpacked together
+AHEAD_PIXELS = 64 * 32 * 64 * 64  # of chunks that are unpacked together: 130 MiB at the most
 AHEAD_BYTES = 1 << 23
+LEAST_PIXELS = 64 * 64  # as many count for the smallest chunk, which takes some KiB here
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,11 @@ class Chunk(Entry):
     before: Chunk | None = field(repr=False, compare=False)
     find_prior: FindPrior = field(repr=False, compare=False)
     _outcome: _Outcome = field(default_factory=_Outcome, init=False, repr=False, compare=False)
+
+    @property
+    def pixels(self) -> int:
+        """What its grids cover."""
+        return self.header.pad_frames(self.frames) * self.header.width * self.header.height
 
     @property
     def distance(self) -> int:
@@ -244,7 +250,7 @@ def unpacked_ahead(
             else:
                 gathered.append(item)
                 if isinstance(item, Chunk):
-                    pixels += item.frames * item.header.width * item.header.height
+                    pixels += max(LEAST_PIXELS, item.pixels)
                     nbytes += len(item.payload)
                     if item.tag in PICTURE_TAGS and wanted(item):
                         chunks.append(item)

@@ -11,7 +11,13 @@ from types import TracebackType
 from typing import BinaryIO
 
 from vqcodec.container.reader import FindPrior, Reader
-from vqcodec.errors import FormatError, ModelMismatchError, QualityError, SourceError
+from vqcodec.errors import (
+    FormatError,
+    MemoryLimitError,
+    ModelMismatchError,
+    QualityError,
+    SourceError,
+)
 from vqcodec.files import name_of
 
 
@@ -89,9 +95,12 @@ def open_binary(path: Path | str) -> BinaryIO:
         raise SourceError(error.strerror or str(error)) from error
 
 
+_OF_THE_SOURCE = (FormatError, MemoryLimitError, ModelMismatchError, QualityError, SourceError)
+
+
 @contextlib.contextmanager
 def _naming(source: Path | str | BinaryIO) -> Iterator[None]:
     try:
         yield
-    except (FormatError, ModelMismatchError, QualityError, SourceError) as error:
+    except _OF_THE_SOURCE as error:
         raise type(error)(f"{name_of(source)}: {error}") from error

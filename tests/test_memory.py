@@ -1,0 +1,72 @@
+"""The estimate of what decoding takes, and what refuses files that take too much."""
+
+import io
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from vqcodec.container import Header, Level, Writer
+from vqcodec.errors import MemoryLimitError
+from vqcodec.memory import DEFAULT_MEMORY, Allowance, output_bytes
+from vqcodec.transcode import decode_file, encode_file
+
+LEVELS = (Level(8, 8), Level(4, 4))
+
+
+def allowance(width, height, memory=DEFAULT_MEMORY):
+    header = Header(width, height, Fraction(1), Fraction(16), 0, b"12345678", LEVELS)
+    return Allowance(header, output_bytes(width, height), memory)
+
+
+def test_the_usual_pictures_fit_many_times():
+    assert allowance(64, 64).frames > 8 * 64
+    assert allowance(128, 128).frames >= 64
+
+
+@pytest.mark.parametrize("side", [64, 256, 512, 2048])
+def test_what_is_needed_is_what_is_allowed(side):
+    for frames in (1, 8, 9, 64):
+        needed = allowance(side, side).needed(frames)
+        allowance(side, side, needed).check(frames)
+        with pytest.raises(MemoryLimitError, match=f"--memory {needed}$"):
+            allowance(side, side, needed - 1).check(frames)
+
+
+def test_part_of_a_step_counts_as_a_whole():
+    assert allowance(512, 512).needed(1) == allowance(512, 512).needed(8)
+
+
+def test_output_counts():
+    assert output_bytes(64, 64, "libsvtav1") > output_bytes(64, 64)
+
+
+def test_a_small_file_of_large_pictures_is_refused(codec, tmp_path):
+    header = Header(4096, 4096, Fraction(1), Fraction(16), 0, codec.model_id, codec.levels_at(1))
+    data = io.BytesIO()
+    with Writer(data, header) as writer:
+        writer.write(32, [np.zeros(shape, np.int16) for shape in header.grid_shapes(32)])
+    assert len(data.getvalue()) < 2000
+    for conceal in (False, True):
+        with pytest.raises(MemoryLimitError, match="32 frames of 4096x4096 takes about"):
+            decode_file(
+                io.BytesIO(data.getvalue()), tmp_path / "out.mp4", codec=codec, conceal=conceal
+            )
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_more_memory_decodes_more(codec, video, tmp_path):
+    coded = tmp_path / "in.vqv"
+    encode_file(video, coded, codec=codec)
+    with pytest.raises(MemoryLimitError, match=r"in\.vqv: a chunk of 32 frames of 64x64 takes"):
+        decode_file(coded, tmp_path / "out.mp4", codec=codec, memory=500)
+    assert decode_file(coded, tmp_path / "out.mp4", codec=codec, memory=2000).frames == 100
+
+
+def test_large_pictures_are_encoded_to_be_decoded_by_default(codec, video, tmp_path):
+    coded = tmp_path / "in.vqv"
+    result = encode_file(video, coded, codec=codec, width=512, height=512, duration=Fraction(1))
+    assert result.header.frames == 16
+    assert result.chunks == 2
+    assert result.decode_memory <= DEFAULT_MEMORY
+    assert decode_file(coded, tmp_path / "out.mkv", codec=codec).frames == 16
