@@ -157,9 +157,10 @@ def start(videos, out, tiny, *arguments, **options):
 )
 def test_signals_leave_no_partial_file(videos, tiny, tmp_path, number, message):
     out = tmp_path / "out"
-    write_video(videos / "0.mkv", scene(1500))  # long enough to be caught at
-    size = ("--jobs", "2", "--size", "256")
-    process = start(videos, out, tiny, *size, stderr=subprocess.PIPE, start_new_session=True)
+    write_video(videos / "0.mkv", scene(600))
+    # Minutes of work: on one core, a loaded machine may not let this process look for seconds.
+    slow = ("--jobs", "2", "--size", "256", "--effort", "9")
+    process = start(videos, out, tiny, *slow, stderr=subprocess.PIPE, start_new_session=True)
     while not list(out.rglob(".*.part.vqv")):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.005)
