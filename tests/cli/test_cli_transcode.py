@@ -1,12 +1,11 @@
 """``vqcodec encode`` and ``vqcodec decode``: options, messages, exit codes, nothing left behind."""
 
-import contextlib
 import json
-import resource
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from faults import largest_file
 from video_builders import write_audio
 
 from vqcodec.container.file import open as open_vqv
@@ -15,17 +14,6 @@ from vqcodec.video import probe, read_frames
 
 def listing(folder):
     return sorted(path.name for path in folder.iterdir())
-
-
-@contextlib.contextmanager
-def largest_file(nbytes):
-    """As on a disk that is full after so many bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_there_and_back(vq, video, tmp_path):

@@ -9,6 +9,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from faults import largest_file
 from PIL import Image
 
 from vqcodec.errors import CheckpointError, DataError, OutputError
@@ -522,3 +523,27 @@ def test_an_unusable_folder_is_an_output_error(quick, options, recorder, tmp_pat
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="file"):
         train(quick, dataclasses.replace(options, **{name: tmp_path / "file"}), recorder)
+
+
+def test_a_disk_that_is_full_leaves_the_last_state(quick, options, new_recorder):
+    config = dataclasses.replace(quick, steps=8)
+    whole, broken = in_folder(options, "whole"), in_folder(options, "broken")
+    train(config, whole, new_recorder())
+    train(config, broken, new_recorder(after_step=interrupt_after(3)))
+    before = sorted((path.name, path.read_bytes()) for path in broken.out.iterdir())
+
+    full = dataclasses.replace(broken, save_every=1)
+    with largest_file(10_000), pytest.raises(OutputError, match=f"{STATE}: File too large"):
+        train(config, full, new_recorder())
+    assert sorted((path.name, path.read_bytes()) for path in broken.out.iterdir()) == before
+
+    train(config, broken, new_recorder())
+    for name, tensor in state_of(whole)[1].items():
+        assert torch.equal(tensor, state_of(broken)[1][name]), name
+
+
+def test_a_disk_that_is_full_of_footage(quick, options, recorder, tmp_path):
+    empty = dataclasses.replace(options, cache=tmp_path / "empty")
+    with largest_file(1_000), pytest.raises(OutputError, match=r"empty/.*\.npy: File too large"):
+        train(quick, empty, recorder)
+    assert list(empty.cache.iterdir()) == []
