@@ -129,7 +129,7 @@ class Codec:
             chunks: uint8 (T, H, W, 3) each.
             quality: how many grids; None for all.
             effort: 0 for the nearest codes; up to 9 to search for better and cheaper ones.
-            trade: one per cent of the bits is worth this many per cent of the mean squared error.
+            trade: one per cent of the bits is worth this many per cent of the distortion.
             freedom: 1 to search freely; less, down to 0, to keep all the nearer to the nearest
                 codes.
             before: grids of the chunk before the first, if that may be packed with memory of it.

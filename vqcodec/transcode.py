@@ -157,8 +157,8 @@ def encode_file(
         quality: how many levels of the model are in the file; None for its default, or with
             ``bitrate`` or ``target_size`` for what fits best.
         effort: 0 for the nearest codes, up to 9 to search for better and cheaper ones.
-        trade: when searching, one per cent of the bits is worth this many per cent of the mean
-            squared error.
+        trade: when searching, one per cent of the bits is worth this many per cent of the
+            distortion (:mod:`vqcodec.search`).
         bitrate: kilobits (1000) a second that the whole file shall have, audio included. The source
             is read twice (a pipe is first copied to a temporary file), ``trade`` is chosen, and
             ``effort`` is at least 2.

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     "--trade",
     type=options.Number(),
     help="What the search is after: one per cent of the bits is worth this many per cent of the "
-    "mean squared error.  [default: 1.0]",
+    "distortion.  [default: 1.0]",
 )
 @click.option(
     "--bitrate",

@@ -1,0 +1,114 @@
+"""vqcodec.search: codes of the least distortion and bits"""
+
+import numpy as np
+import pytest
+import torch
+from video_builders import scene
+
+from vqcodec.model.checkpoint import load
+from vqcodec.model.registry import find as find_model
+from vqcodec.search import MAX_EFFORT, _visibility, search
+
+
+@pytest.fixture(scope="module")
+def model():
+    """The shipped one: random weights leave a search nothing to find."""
+    return load(find_model(None))
+
+
+@pytest.fixture(scope="module")
+def network(model):
+    return model.build()
+
+
+@pytest.fixture(scope="module")
+def prior(model):
+    return model.prior.build()
+
+
+@pytest.fixture(scope="module")
+def clips():
+    """Two clips of 8 frames, smooth on the left and textured on the right."""
+    pictures = np.stack([scene(8, 32, 32), scene(16, 32, 32)[8:]]).astype(np.float32)
+    texture = np.random.default_rng(0).normal(0, 20, (*pictures.shape[:3], 16, 1))
+    pictures[..., 16:, :] += texture
+    return torch.from_numpy(pictures.clip(0, 255) / 255).permute(0, 4, 1, 2, 3).contiguous()
+
+
+def distortion(network, clips, grids):
+    error = (255 * (network.decode(grids) - clips)).square() * _visibility(clips)
+    return error.flatten(1).sum(1) / 3
+
+
+def bits(prior, grids):
+    arrays = [grid.to(torch.int16).numpy() for grid in grids]
+    return torch.tensor(
+        [
+            sum(float(cost.sum()) for cost in prior.cost([array[clip] for array in arrays]))
+            for clip in range(len(arrays[0]))
+        ]
+    )
+
+
+def find(network, clips, quality=4, *, effort=3, trade=1.0, prior=None, **options):
+    return search(network, clips, quality, effort=effort, trade=trade, prior=prior, **options)
+
+
+def test_no_effort_and_no_freedom_are_the_nearest_codes(network, clips, prior):
+    nearest = network.encode(clips, 4)
+    for options in ({"effort": 0}, {"freedom": 0.0}):
+        found = find(network, clips, prior=prior, **options)
+        for expected, grid in zip(nearest, found, strict=True):
+            assert torch.equal(expected, grid)
+
+
+@pytest.mark.parametrize("quality", [1, 2, 5])
+def test_without_trade_distortion_falls(network, clips, quality):
+    before = distortion(network, clips, network.encode(clips, quality))
+    previous = before
+    for effort in (1, 4, MAX_EFFORT):
+        found = find(network, clips, quality, effort=effort, trade=0.0)
+        assert [grid.shape[0] for grid in found] == [2] * quality
+        now = distortion(network, clips, found)
+        assert (now <= previous * 1.0001).all()
+        previous = now
+    assert (previous < 0.99 * before).all()
+
+
+@pytest.mark.parametrize("trade", [0.5, 4.0])
+def test_with_trade_distortion_and_bits_fall_in_sum(network, clips, prior, trade):
+    nearest = network.encode(clips, 4)
+    found = find(network, clips, trade=trade, prior=prior, effort=6)
+    d, b = distortion(network, clips, nearest), bits(prior, nearest)
+    price = trade * d / b
+    after = distortion(network, clips, found) + price * bits(prior, found)
+    assert (after < d + price * b).all()
+
+
+def test_more_trade_takes_fewer_bits(network, clips, prior):
+    sizes = [
+        bits(prior, find(network, clips, trade=trade, prior=prior, effort=6)).sum()
+        for trade in (0.0, 1.0, 8.0)
+    ]
+    assert sizes[2] < sizes[1] < sizes[0]
+
+
+def test_a_model_without_prior_counts_distortion_alone(network, clips):
+    for one, other in zip(
+        find(network, clips, trade=5.0), find(network, clips, trade=0.0), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+def test_equal_input_equal_output(network, clips, prior):
+    one, other = (find(network, clips, prior=prior) for _ in range(2))
+    assert all(map(torch.equal, one, other))
+
+
+def test_smooth_pixels_count_more(clips):
+    weight = _visibility(clips)
+    assert weight.shape == (2, 1, 8, 32, 32)
+    torch.testing.assert_close(weight.mean((1, 2, 3, 4)), torch.ones(2))
+    assert weight[..., :12].mean() > 1.3 * weight[..., 20:].mean()
+    flat = _visibility(torch.full((1, 3, 8, 16, 16), 0.5))
+    torch.testing.assert_close(flat, torch.ones_like(flat))
