@@ -292,6 +292,23 @@ def test_a_fine_tuned_run_stays_quantised_when_resumed_without_init(quick, optio
     assert not any("no use" in message for message in recorder.messages)
 
 
+@pytest.mark.parametrize("decoder_only", [False, True])
+def test_a_prior_comes_along_and_entries_keep_their_numbers(
+    quick, options, recorder, foresight, decoder_only
+):
+    tuned = dataclasses.replace(quick, steps=1, lr=1e-9, decoder_only=decoder_only)
+    after = load(train(tuned, dataclasses.replace(options, init=foresight), recorder))
+    before = load(foresight)
+    assert after.prior.config == before.prior.config
+    assert after.prior.digest == before.prior.digest
+    after.prior.build()
+    for name, tensor in before.tensors.items():
+        if name.endswith("codebook"):
+            nearest = torch.cdist(tensor, after.tensors[name]).argmin(1)
+            kept = (nearest == torch.arange(len(tensor))).float().mean()
+            assert kept > (0.9 if len(tensor) > 16 else 0.4), name
+
+
 @pytest.mark.parametrize("content", [None, b"noise"])
 def test_fine_tuning_from_nothing_is_an_error(quick, options, recorder, tmp_path, content):
     path = tmp_path / "init.safetensors"

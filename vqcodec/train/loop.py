@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vqcodec import __version__
 from vqcodec.errors import CheckpointError, OutputError
-from vqcodec.model.checkpoint import Checkpoint, export, load, save, store
+from vqcodec.model.checkpoint import Checkpoint, StoredPrior, export, load, save, store
 from vqcodec.model.config import PRESETS
 from vqcodec.model.network import MSVQVAE
 from vqcodec.train.config import RunOptions, TrainConfig
@@ -76,6 +76,8 @@ def train(config: TrainConfig, options: RunOptions, reporter: Reporter) -> Path:
     """Train until the schedule ends or SIGINT or SIGTERM arrives; return the model's path.
 
     ``options.out`` receives ``state.safetensors`` (to resume) and ``model.safetensors`` (to use).
+    A prior that ``options.init`` has comes along: exact for a decoder trained alone, after other
+    fine-tuning where ``train_prior`` is to go on from.
     Under ``torchrun`` the batch is shared out among the processes.
 
     Raises:
@@ -109,6 +111,8 @@ class _Run:
         torch.manual_seed(config.seed)
         self.network = self._network().to(options.device)
         _check_shape(config, self.network)
+        # Codes move by little in fine-tuning: the prior for those before is where to go on from.
+        self.stored = self._stored_prior()
         self.prior = self._prior()
         # All that learns: in one pass, in one state.
         self.learner: nn.Module = self.network
@@ -285,15 +289,22 @@ class _Run:
             network.freeze_codes()
         return network
 
+    def _stored_prior(self) -> StoredPrior | None:
+        """The prior that ``init`` has, if it is for the grids that are trained."""
+        if self.options.init is None:
+            return None
+        ready = load(self.options.init)
+        return ready.prior if ready.config.grids == self.network.config.grids else None
+
     def _prior(self) -> PriorNetwork | None:
         if not self.config.trade:
             return None
-        init = self.options.init
-        stored = None if init is None else load(init).prior
-        if stored is None:
-            raise CheckpointError(f"{init or 'trade'}: there is no prior to say what indices cost")
-        prior = PriorNetwork(stored.config, self.network.codebooks())
-        prior.load(stored.tensors)
+        if self.stored is None:
+            raise CheckpointError(
+                f"{self.options.init or 'trade'}: there is no prior to say what indices cost"
+            )
+        prior = PriorNetwork(self.stored.config, self.network.codebooks())
+        prior.load(self.stored.tensors)
         return prior.to(self.options.device)
 
     def _parallel(self) -> nn.Module:
@@ -371,10 +382,10 @@ class _Run:
             self.reporter.message(f"resumed at step {self.step}")
 
     def _finished(self) -> Checkpoint:
-        prior = None
+        prior = self.stored
         if self.prior is not None:
             prior = store(self.prior.config, self.prior.tensors())
-        elif not self.config.decoder_only:
+        elif prior is None and not self.config.decoder_only:
             self.network.sort_codebooks()  # no prior knows the entries by their old numbers
         return dataclasses.replace(export(self.network, self._card()), prior=prior)
 
