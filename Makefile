@@ -24,20 +24,23 @@ lint: $(READY)
 speed: $(READY)
 	$(BIN)/python -m vqcodec.bench.speed
 
-# How a model like weights/base.safetensors is made, in four stages; each resumes if it is stopped.
+# How a model like weights/base.safetensors is made, in five stages; each resumes if it is stopped.
 # What was done for the shipped one, and where that differed: docs/training-log.md.
 TRAIN := $(BIN)/vqcodec train --data $(DATA)/train --cache cache/footage
 RECIPE := --batch 4 --warmup 60 --clip-grad 1 --optimizer muon --reconstruction log-mse \
   --perceptual none --short-clips 0.2
+STILLS := --stills $(DATA)/stills --still-share 0.1
 train: $(READY)
 	$(TRAIN) $(RECIPE) --model paper --out runs/paper --minutes 97 --lr 1e-3 --commitment 0.25 \
 	  --delay 150
 	$(TRAIN) $(RECIPE) --init runs/paper/model.safetensors --out runs/base --minutes 75 --lr 1e-3 \
 	  --commitment 0.25 --delay 100 --rate 0.02 --level-weights 6,40,7,7,7,7,8,18
-	$(TRAIN) $(RECIPE) --init runs/base/model.safetensors --out runs/decoder --minutes 29 --lr 4e-4 \
-	  --commitment 0 --decoder-only --level-weights 6,34,8,8,8,8,10,18
-	$(TRAIN) --stage prior --init runs/decoder/model.safetensors --out runs/prior --chunks 3000 \
-	  --minutes 21
+	$(TRAIN) $(RECIPE) $(STILLS) --init runs/base/model.safetensors --out runs/longer --minutes 76 \
+	  --lr 6e-4 --commitment 0.25 --delay 0 --rate 0.02 --level-weights 6,40,8,7,6,6,8,13
+	$(TRAIN) $(RECIPE) $(STILLS) --init runs/longer/model.safetensors --out runs/decoder \
+	  --minutes 31 --lr 4e-4 --commitment 0 --decoder-only --level-weights 6,30,8,8,8,8,12,20
+	$(TRAIN) --stage prior --init runs/decoder/model.safetensors --out runs/prior --chunks 4000 \
+	  --minutes 45
 
 # Rate, distortion and speed beside the peers; writes docs/results.md. Results are cached.
 BENCH := $(BIN)/vqcodec bench
