@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from vqcodec import batch
 from vqcodec.batch import run
 from vqcodec.errors import CheckpointError, CrashError, SourceError
 from vqcodec.files import writing
@@ -96,13 +95,3 @@ def test_a_model_is_loaded_once(tiny):
 
     first = KeptCodec.load(str(tiny))
     assert KeptCodec.load(str(tiny)) is first
-
-
-def test_workers_compute_in_one_thread(monkeypatch):
-    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")  # the user's own choice
-    before = dict(os.environ)
-    with batch._one_thread():
-        assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
-        assert os.environ["OMP_NUM_THREADS"] == "3"
-    assert dict(os.environ) == before

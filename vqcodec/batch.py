@@ -125,7 +125,7 @@ class _Worker:
         self._process = context.Process(
             target=_serve, args=(other, work, dict(options)), daemon=True
         )
-        with _signals_held(), _one_thread():
+        with _signals_held():
             self._process.start()
         other.close()
 
@@ -185,23 +185,6 @@ def _serve(connection: Connection, work: Work, options: Mapping[str, Any]) -> No
     from vqcodec.worker import serve
 
     serve(connection, work, options)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let a process that is started inside do linear algebra in one thread.
-
-    NumPy's library takes as many as there are cores and has them spin while they wait: two workers
-    on two cores then take twice as long as one. It reads these when it is loaded.
-    """
-    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    added = [name for name in names if name not in os.environ]
-    os.environ.update(dict.fromkeys(added, "1"))
-    try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]
 
 
 @contextlib.contextmanager

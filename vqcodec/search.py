@@ -40,8 +40,7 @@ STIFF = 3.0  # at first, when searching freely
 LOOSEN, TIGHTEN = 1.2, 2.0
 WINDOW = 7  # pixels, as of SSIM
 FLOOR = 30.0  # added to the variance of 8-bit values: half of SSIM's C2
-FADE = 0.25  # 0: squared error, 1: about SSIM. On validation clips, effort 3: BD-rate by PSNR and
-# SSIM -9.7 and +5.6 % at 0, -8.8 and +0.5 % at 0.25, -5.7 and -1.0 % at 0.5
+FADE = 0.25  # 0: squared error, 1: about SSIM; chosen in docs/training-log.md
 
 
 def search(

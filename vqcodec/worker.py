@@ -11,12 +11,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
-
 from vqcodec.codec import Codec
 from vqcodec.errors import CheckpointError, CrashError, OutputError, VqcodecError
 from vqcodec.folder import Task
 from vqcodec.memory import give_back_what_is_freed
+from vqcodec.threads import compute_in_one_thread
 
 _load, _load_for = functools.cache(Codec.load), functools.cache(Codec.load_for)
 
@@ -42,7 +41,7 @@ def serve(connection: Connection, work: Callable[..., Any], options: Mapping[str
     try:
         _listen()
         give_back_what_is_freed()
-        torch.set_num_threads(1)
+        compute_in_one_thread()
         connection.send(None)
         while True:
             task = connection.recv()

@@ -200,9 +200,9 @@ def _peak_rss() -> int:
 @functools.cache
 def _codec(name: str) -> Codec:
     if is_ours(name):
-        import torch
+        from vqcodec.threads import compute_in_one_thread
 
-        torch.set_num_threads(1)
+        compute_in_one_thread()
     return build(name)
 
 

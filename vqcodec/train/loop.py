@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vqcodec import __version__
 from vqcodec.errors import CheckpointError, OutputError
-from vqcodec.model.checkpoint import Checkpoint, StoredPrior, export, load, save, store
+from vqcodec.model.checkpoint import Checkpoint, export, load, save, store
 from vqcodec.model.config import PRESETS
 from vqcodec.model.network import MSVQVAE
 from vqcodec.train.config import RunOptions, TrainConfig
@@ -109,10 +109,13 @@ class _Run:
             else None
         )
         torch.manual_seed(config.seed)
-        self.network = self._network().to(options.device)
+        # What to start from: its prior too, as codes move by little in fine-tuning.
+        init = None if options.init is None else load(options.init)
+        self.network = self._network(init).to(options.device)
         _check_shape(config, self.network)
-        # Codes move by little in fine-tuning: the prior for those before is where to go on from.
-        self.stored = self._stored_prior()
+        self.stored = None
+        if init is not None and init.config.grids == self.network.config.grids:
+            self.stored = init.prior
         self.prior = self._prior()
         # All that learns: in one pass, in one state.
         self.learner: nn.Module = self.network
@@ -180,6 +183,10 @@ class _Run:
                     self.reporter.message(
                         f"stopped before quantisation began (step {config.delay}): "
                         "the model is of no use yet"
+                    )
+                if self.stored and not (self.prior or config.decoder_only):
+                    self.reporter.message(
+                        "its prior is for the codes of before: go on with --stage prior"
                     )
                 if fraction < 1:
                     self.reporter.message(f"stopped at step {self.step}; run again to resume")
@@ -270,31 +277,26 @@ class _Run:
             pictures, frames=config.frames, size=config.size, motion=Motion(), report=report
         )
 
-    def _network(self) -> MSVQVAE:
-        config, init = self.config, self.options.init
+    def _network(self, init: Checkpoint | None) -> MSVQVAE:
+        config = self.config
         network = MSVQVAE(
             PRESETS[config.model], rotate=config.rotation, delay=config.delay, rate=config.rate
         )
         if init is not None:
-            ready = load(init).build()
+            ready = init.build()
             if ready.config not in (
                 network.config,
                 dataclasses.replace(network.config, refinement=None),
             ):
-                raise CheckpointError(f"{init}: of another architecture than {config.model}")
+                raise CheckpointError(
+                    f"{self.options.init}: of another architecture than {config.model}"
+                )
             _transfer(ready, network)
         if config.decoder_only:
             if init is None or not network.started:
                 raise ValueError("decoder_only needs a checkpoint to start from")
             network.freeze_codes()
         return network
-
-    def _stored_prior(self) -> StoredPrior | None:
-        """The prior that ``init`` has, if it is for the grids that are trained."""
-        if self.options.init is None:
-            return None
-        ready = load(self.options.init)
-        return ready.prior if ready.config.grids == self.network.config.grids else None
 
     def _prior(self) -> PriorNetwork | None:
         if not self.config.trade:
