@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -86,3 +89,28 @@ def test_wrong_codec_is_a_usage_error(root: Path, tmp_path: Path) -> None:
     ran = CliRunner().invoke(bench, arguments)
     assert ran.exit_code == 2
     assert "made of clips" in ran.output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.skipif(_without_x264(), reason="this FFmpeg has no libx264")
+def test_workers_end_with_a_killed_parent(root: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vqcodec", "bench", "--codec", "x264"]
+    paths = ["--root", str(root), "--cache", str(tmp_path), "--json", str(tmp_path / "r.json")]
+    with subprocess.Popen([*command, *paths]) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        workers: list[str] = []
+        while not workers and process.poll() is None:
+            workers = [pid for pid in children.read_text().split() if _is_worker(pid)]
+        process.kill()
+    assert workers
+    deadline = time.monotonic() + 60
+    while any(map(_is_worker, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(_is_worker, workers))
+
+
+def _is_worker(pid: str) -> bool:
+    try:
+        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False

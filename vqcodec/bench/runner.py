@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import multiprocessing
+import multiprocessing.connection
+import os
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -114,7 +116,7 @@ def _measure_all(
 ) -> Iterator[list[ClipResult] | str]:
     # spawn: a forked child would inherit the parent's memory and torch's threads
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
         work = functools.partial(_measure_clip, name, folders, fresh)
         try:
             yield from pool.map(work, refs)
@@ -123,6 +125,18 @@ def _measure_all(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _end_with_parent() -> None:
+    """Let a worker not outlive a parent that was killed: the pool would have it wait for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _measure_clip(name: str, folders: Folders, fresh: bool, ref: ClipRef) -> list[ClipResult] | str:
