@@ -96,19 +96,6 @@ def test_encoding_at_a_lower_quality_gives_the_first_grids(tiny, quality):
     assert all(int(grid.max()) > 0 for grid in grids)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_grids_that_are_settled_stay_and_the_others_build_on_them(tiny, count):
-    clip = torch.rand(2, 3, 8, 24, 16)
-    nearest = tiny.encode(clip)
-    same = tiny.encode(clip, settled=nearest[:count])
-    assert all(torch.equal(a, b) for a, b in zip(same, nearest, strict=True))
-    settled = [(grid + 1) % 16 for grid in nearest[:count]]
-    found = tiny.encode(clip, settled=settled)
-    assert len(found) == len(nearest)
-    for number, (a, b) in enumerate(zip(found, [*settled, *nearest[count:]], strict=True)):
-        assert torch.equal(a, b) == (number < count)
-
-
 @pytest.mark.parametrize("qualities", [(1, 2, 3, 4), (4, 1, 4, 1), (1, 1, 1, 1), (3, 2, 2, 3)])
 def test_each_clip_of_a_pass_is_decoded_at_its_own_quality(tiny, qualities):
     clips = torch.rand(4, 3, 8, 24, 16)

@@ -16,7 +16,7 @@ from vqcodec.entropy.prior import Prior
 from vqcodec.errors import CheckpointError, OutputError
 from vqcodec.model.checkpoint import load, read_safetensors
 from vqcodec.train import codes as codes_module
-from vqcodec.train.codes import Choice, Codes, Sequences, encode_training, encode_validation
+from vqcodec.train.codes import Codes, Sequences, encode_training, encode_validation
 from vqcodec.train.prior import MODEL, STATE, PriorTraining, _Grids, _Run, train_prior
 
 
@@ -141,40 +141,6 @@ def test_validation_codes_are_those_of_the_centre_square(tiny, footage):
         np.testing.assert_array_equal(grid, level[1])
 
 
-def test_codes_are_chosen_in_some_sequences(tiny, footage, tmp_path, quick, options):
-    first = dataclasses.replace(options, out=tmp_path / "first")
-    checkpoint = load(train_prior(quick, first, Recorder()))
-    prior = checkpoint.prior.build()
-
-    def cost(codes):
-        return sum(
-            float(bits.sum())
-            for chunk in range(len(codes))
-            for bits in prior.cost([grid[chunk] for grid in codes.grids])
-        )
-
-    nearest = encode(checkpoint, footage, tmp_path, chunks=12)
-    chosen, mixed, again = (
-        encode(checkpoint, footage, folder, chunks=12, choice=Choice(share, 2))
-        for share, folder in ((1.0, tmp_path), (0.5, tmp_path), (0.5, tmp_path / "again"))
-    )
-    same(mixed, again)
-    for codes in (chosen, mixed):
-        np.testing.assert_array_equal(codes.follows, nearest.follows)
-    assert cost(chosen) < cost(mixed) < cost(nearest)
-    equal = [
-        all((a[n] == b[n]).all() for a, b in zip(mixed.grids, nearest.grids, strict=True))
-        for n in range(12)
-    ]
-    assert any(equal)
-    assert not all(equal)
-
-
-def test_codes_cannot_be_chosen_without_a_prior(tiny, footage, tmp_path):
-    with pytest.raises(CheckpointError, match="has none yet"):
-        encode(load(tiny), footage, tmp_path, choice=Choice(1.0, 3))
-
-
 # The loop
 
 
@@ -252,8 +218,7 @@ def test_what_does_not_fit_is_refused(quick, options, tmp_path):
             train_prior(
                 quick, dataclasses.replace(options, **{name: tmp_path / "file"}), Recorder()
             )
-    wrong = {"hidden": 0, "memory": 2.0, "chosen": 1.5, "effort": 0, "lr": 0.0, "seed": -1}
-    for change in (*({name: value} for name, value in wrong.items()), {"steps": None}):
+    for change in ({"hidden": 0}, {"memory": 2.0}, {"lr": 0.0}, {"seed": -1}, {"steps": None}):
         with pytest.raises(ValueError, match=next(iter(change))):
             dataclasses.replace(quick, **change)
 
@@ -342,7 +307,6 @@ def test_from_the_command_line(videos, tiny, tmp_path):
         (["--stage", "prior", "--init", "x", "--vgg-weights", "y"], "--vgg-weights is not for"),
         (["--hidden", "8"], "--hidden is not for --stage autoencoder"),
         (["--chunks", "8"], "--chunks is not for --stage autoencoder"),
-        (["--chosen", "0.5"], "--chosen is not for --stage autoencoder"),
     ],
 )
 def test_options_of_the_other_stage_are_refused(videos, tiny, tmp_path, arguments, told):

@@ -82,12 +82,6 @@ def _default(value: object) -> str:
 @click.option("--init", type=FILE, help="Fine-tune this checkpoint.")
 @click.option("--chunks", type=click.IntRange(1), help="Chunks of footage that teach a prior.")
 @click.option("--hidden", type=click.IntRange(1, 256), help="Width of a prior.")
-@click.option(
-    "--chosen",
-    type=click.FloatRange(0, 1),
-    help="Share of those chunks with codes chosen by what they cost under the prior of --init.",
-)
-@click.option("--effort", type=click.IntRange(1, 9), help="Of that choice.  [default: 3]")
 @click.option("--batch", type=click.IntRange(1), help="Clips a step." + _default(PAPER.batch))
 @click.option("--epochs", type=float, help="Passes over the data." + _default(PAPER.epochs))
 @click.option("--steps", type=click.IntRange(1), help="Steps, instead of epochs.")

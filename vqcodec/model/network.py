@@ -125,34 +125,21 @@ class MSVQVAE(nn.Module):
         picture = self.synthesis.finish(context, refined, quality)
         return Output(picture, tuple(indices), tuple(latents), commitment)
 
-    def encode(
-        self, clip: Tensor, quality: int | None = None, settled: Sequence[Tensor] = ()
-    ) -> tuple[Tensor, ...]:
-        """Nearest codes.
-
-        Args:
-            clip: (B, 3, T, H, W) in 0..1.
-            quality: how many grids; None for all.
-            settled: the first grids, where they are chosen already: others build on them.
-
-        Returns:
-            The first ``quality`` grids, (B, T', H', W') int64 indices.
-        """
+    def encode(self, clip: Tensor, quality: int | None = None) -> tuple[Tensor, ...]:
+        """(B, 3, T, H, W) in 0..1 → the first ``quality`` grids, (B, T', H', W') int64 indices."""
         count = len(self.config.grids) if quality is None else quality
-        levels = len(self.config.levels)
-        indices = list(settled[:levels])
+        indices: list[Tensor] = []
         context = None
         features = self.analysis.features(clip)
         for number, stage in enumerate(list(self.synthesis.stages)[:count]):
             quantizer = self._quantizer(number)
-            if number == len(indices):
-                z = self.analysis.code(number, features[number], context)
-                indices.append(quantizer.encode(z))
+            indices.append(quantizer.encode(self.analysis.code(number, features[number], context)))
             if number + 1 < count:
-                context = stage(quantizer.decode(indices[number]), context)
-        if self.refiner is not None and count > levels:
+                context = stage(quantizer.decode(indices[-1]), context)
+        stages = count - len(self.config.levels)
+        if self.refiner is not None and stages > 0:
             residual = self.analysis.refine(features[-1], context)
-            indices += self.refiner.encode(residual, count - levels, settled[levels:])
+            indices += self.refiner.encode(residual, stages)
         return tuple(indices)
 
     def decode(self, indices: Sequence[Tensor]) -> Tensor:

@@ -317,18 +317,14 @@ class ResidualQuantizer(nn.Module):
             module.age.zero_()
         self.error.zero_()
 
-    def encode(self, z: Tensor, stages: int, settled: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
-        """Nearest codes of (B, dim, T, H, W) float32.
-
-        Returns:
-            For each of the first ``stages`` (B, T, H, W) int64; the first are ``settled``.
-        """
-        rest, indices = _rows(z), list(settled)
-        for number, module in enumerate(list(self.stages)[:stages]):
+    def encode(self, z: Tensor, stages: int) -> tuple[Tensor, ...]:
+        """(B, dim, T, H, W) float32 → for each of the first ``stages`` (B, T, H, W) int64."""
+        rest, indices = _rows(z), []
+        for module in list(self.stages)[:stages]:
             assert isinstance(module, Codebook)
-            if number == len(indices):
-                indices.append(module.nearest(rest).reshape(z.shape[0], *z.shape[2:]))
-            rest = rest - F.embedding(indices[number].flatten(), module.codebook)
+            chosen = module.nearest(rest)
+            rest = rest - F.embedding(chosen, module.codebook)
+            indices.append(chosen.reshape(z.shape[0], *z.shape[2:]))
         return tuple(indices)
 
     def decode(self, indices: Sequence[Tensor]) -> Tensor:

@@ -17,12 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqcodec.entropy.prior import Prior
-from vqcodec.errors import CheckpointError, OutputError
+from vqcodec.errors import OutputError
 from vqcodec.files import replacing
 from vqcodec.model.checkpoint import Checkpoint
 from vqcodec.model.network import MSVQVAE
-from vqcodec.search import search
 from vqcodec.train.data import Augmentation, Clips, Footage, fit_length, resize
 
 SEQUENCE = 4  # chunks, at most
@@ -56,19 +54,6 @@ class Codes:
             tuple(np.concatenate(level) for level in levels),
             np.concatenate([part.follows for part in parts]),
         )
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Some of the sequences have codes that are chosen by what they cost, as an encoder would.
-
-    Attributes:
-        share: of the sequences.
-        effort: of the search, 1 to 9.
-    """
-
-    share: float
-    effort: int
 
 
 class Sequences:
@@ -113,44 +98,40 @@ def encode_training(
     frames: int,
     size: int,
     seed: int,
-    choice: Choice | None = None,
     device: str = "cpu",
     report: Callable[[int], bool] = lambda _done: False,
 ) -> Codes | None:
     """Encode ``chunks`` chunks of random sequences, or find them in ``cache``.
 
     Args:
-        choice: for some sequences codes chosen under the checkpoint's prior; None for the nearest.
         report: called with the number of chunks done, now and then; True stops the work.
 
     Returns:
         The codes, or None if ``report`` stopped the work; it goes on there the next time.
 
     Raises:
-        CheckpointError: ``checkpoint`` does not fit its own configuration, or has no prior to
-            choose codes by.
+        CheckpointError: ``checkpoint`` does not fit its own configuration.
         OutputError: the cache cannot be written.
     """
     sequences = Sequences(footage, frames=frames, size=size, seed=seed)
     names = "\n".join(item.cache.name for item in footage)
-    identity = checkpoint.network_id if choice is None else checkpoint.model_id
-    key = f"{identity.hex()}\n{frames} {size} {seed} {choice or ''}\n{names}"
+    key = f"{checkpoint.network_id.hex()}\n{frames} {size} {seed}\n{names}"
     folder = cache / f"codes-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: {error.strerror}") from error
-    encode: Callable[[int], Codes] | None = None
+    network: MSVQVAE | None = None
     shards: list[Codes] = []
     done = number = 0
     while done < chunks:
         path = folder / f"{len(shards):04}.npz"
         shard = _read(path)
         if shard is None:
-            encode = encode or _encoder(checkpoint, sequences, choice, device)
+            network = network or checkpoint.build().to(device)
             parts: list[Codes] = []
             while sum(map(len, parts)) < min(SHARD, chunks - done):
-                parts.append(encode(number + len(parts)))
+                parts.append(encode_sequence(network, sequences(number + len(parts))))
                 if report(done + sum(map(len, parts))):
                     return None
             shard = Codes.join(parts)
@@ -159,28 +140,6 @@ def encode_training(
         done += len(shard)
         number += int((~shard.follows).sum())  # every sequence has one first chunk
     return Codes.join(shards).first(chunks)  # however many the cache has
-
-
-def _encoder(
-    checkpoint: Checkpoint, sequences: Sequences, choice: Choice | None, device: str
-) -> Callable[[int], Codes]:
-    """What encodes sequence ``number``."""
-    network = checkpoint.build().to(device)
-    if choice is None:
-        return lambda number: encode_sequence(network, sequences(number))
-    if checkpoint.prior is None:
-        raise CheckpointError("codes are chosen by a prior: the checkpoint has none yet")
-    network.requires_grad_(False)
-    prior = checkpoint.prior.build()
-
-    def encode(number: int) -> Codes:
-        rng = np.random.default_rng((sequences.seed, number, 1))
-        clips = sequences(number)
-        if rng.random() >= choice.share:
-            return encode_sequence(network, clips)
-        return choose_sequence(network, prior, clips, choice.effort, rng)
-
-    return encode
 
 
 def encode_validation(
@@ -210,42 +169,12 @@ def encode_validation(
 
 
 @torch.inference_mode()
-def encode_sequence(network: MSVQVAE, clips: Tensor, settled: Sequence[Tensor] = ()) -> Codes:
-    """Encode the consecutive chunks uint8 (N, 3, T, H, W) of one sequence.
-
-    The first grids may be ``settled``, (N, T', H', W') each.
-    """
-    grids = network.encode(_pictures(network, clips), settled=settled)
-    return Codes(tuple(grid.to(torch.int16).cpu().numpy() for grid in grids), _follows(clips))
-
-
-def choose_sequence(
-    network: MSVQVAE, prior: Prior, clips: Tensor, effort: int, rng: np.random.Generator
-) -> Codes:
-    """The same, up to a random quality level with codes chosen by cost; low levels more often.
-
-    What one level chooses differs from what another does: at a low one bits are dear.
-    """
-    top = len(network.config.grids)
-    quality = int(rng.integers(min(2, top), top + 1, 2).min())
-    chosen = search(
-        network,
-        _pictures(network, clips),
-        quality,
-        effort=effort,
-        trade=float(2 ** rng.random()),
-        prior=prior,
-        follows=_follows(clips).tolist(),
-    )
-    return encode_sequence(network, clips, chosen)
-
-
-def _pictures(network: MSVQVAE, clips: Tensor) -> Tensor:
-    return clips.to(next(network.parameters()).device).float().div_(255)
-
-
-def _follows(clips: Tensor) -> NDArray[np.bool_]:
-    return np.arange(len(clips)) > 0
+def encode_sequence(network: MSVQVAE, clips: Tensor) -> Codes:
+    """Encode the consecutive chunks uint8 (N, 3, T, H, W) of one sequence."""
+    device = next(network.parameters()).device
+    grids = network.encode(clips.to(device).float().div_(255))
+    follows = np.arange(len(clips)) > 0
+    return Codes(tuple(grid.to(torch.int16).cpu().numpy() for grid in grids), follows)
 
 
 def _chunks(clip: Tensor, frames: int) -> Tensor:

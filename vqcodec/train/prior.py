@@ -22,8 +22,7 @@ from torch import Tensor
 
 from vqcodec.errors import CheckpointError, OutputError
 from vqcodec.model import checkpoint as checkpoints
-from vqcodec.search import MAX_EFFORT
-from vqcodec.train.codes import Choice, Codes, encode_training, encode_validation
+from vqcodec.train.codes import Codes, encode_training, encode_validation
 from vqcodec.train.config import RunOptions
 from vqcodec.train.data import find_videos, prepare, split
 from vqcodec.train.loop import CACHED_SIDE, MODEL, Progress
@@ -45,9 +44,6 @@ class PriorTraining:
 
     Attributes:
         chunks: chunks of footage to encode and train on.
-        chosen: share of them whose codes are chosen by what they cost under the prior of ``init``,
-            as an encoder chooses; the others have the nearest codes.
-        effort: of that choice, 1 to 9.
         frames, size: shape of a chunk: multiples of the model's strides.
         hidden: channels of the hidden layers.
         embedding: channels of an embedded neighbour.
@@ -63,8 +59,6 @@ class PriorTraining:
     """
 
     chunks: int = 6000
-    chosen: float = 0.0
-    effort: int = 3
     frames: int = 32
     size: int = 64
     hidden: int = 96
@@ -86,9 +80,7 @@ class PriorTraining:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be above 0, not {value}")
-        if not 1 <= self.effort <= MAX_EFFORT:
-            raise ValueError(f"effort must lie in 1..{MAX_EFFORT}, not {self.effort}")
-        for name in ("chosen", "memory", "validation"):
+        for name in ("memory", "validation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in 0..1, not {getattr(self, name)}")
         if self.seed < 0:
@@ -207,7 +199,6 @@ class _Run:
             **shape,
             chunks=config.chunks,
             seed=config.seed,
-            choice=Choice(config.chosen, config.effort) if config.chosen else None,
             device=options.device,
             report=report,
         )
