@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 
-from vqcodec.model.quantizer import DECAY, EPSILON, Codebook, ResidualQuantizer
+from vqcodec.model.quantizer import DECAY, Codebook, ResidualQuantizer
 
 STAGES, ENTRIES, DIM = 3, 8, 4
 ALL = torch.tensor([STAGES, STAGES])
@@ -125,7 +124,6 @@ def test_waits_then_draws_the_codebooks_from_the_data():
         assert output.loss == 0
         assert not any(grid.any() for grid in output.indices)
         assert not any(stage.started for stage in quantizer.stages)
-        assert not quantizer.error.any()
     assert all(torch.equal(a, s.codebook) for a, s in zip(fresh, quantizer.stages, strict=True))
     quantizer(z, ALL)
     assert all(stage.started for stage in quantizer.stages)
@@ -139,7 +137,6 @@ def test_restart_waits_and_draws_again(delay):
     quantizer(clips(), ALL)
     old = quantizer.stages[0].codebook.clone()
     quantizer.restart()
-    assert not quantizer.error.any()
     assert not any(stage.started for stage in quantizer.stages)
     far = clips(seed=2) * 100
     for _ in range(delay):
@@ -151,7 +148,7 @@ def test_restart_waits_and_draws_again(delay):
 
 
 def test_the_zero_entry_stays_zero():
-    quantizer = waiting(delay=1, rate=0.1)
+    quantizer = waiting(delay=1, worth=0.1)
     for step in range(40):
         # Half of them nothing but a little noise, and towards the end a new place: restarts.
         z = clips(seed=step) * torch.tensor([0.01, 1.0])[:, None, None, None, None]
@@ -191,69 +188,39 @@ def test_what_is_dead_is_measured_without_the_zero_entrys_share():
     assert after_a_step(zero=False)[3] > 1000
 
 
-def test_rate_weighs_bits_against_distance():
-    generator = torch.Generator().manual_seed(0)
-    book = Codebook(dim=3, entries=16)
-    book.codebook.copy_(torch.randn(16, 3, generator=generator))
-    book.usage.copy_(torch.rand(16, generator=generator) ** 4)
-    z = torch.randn(500, 3, generator=generator)
-    distances = ((z[:, None] - book.codebook) ** 2).sum(2).double().numpy()
-    usage = book.usage.double().numpy() + EPSILON
-    bits = -np.log2(usage / usage.sum())
-    spent = []
-    for rate in (0.0, 0.05, 0.5):
-        chosen = book.nearest(z, rate).numpy()
-        cost = distances + rate * bits
-        taken = cost[np.arange(len(z)), chosen]
-        np.testing.assert_allclose(taken, cost.min(1), atol=1e-4)
-        spent.append(bits[chosen].mean())
-    assert spent[0] > spent[1] > spent[2]
+@pytest.mark.parametrize("training", [False, True])
+def test_an_entry_must_take_away_its_worth(training):
+    quantizer, z = ready(worth=0.4, decay=0.5).train(training), clips(3)
+    z[1] *= 0.3
+    z[2, ..., 2:] *= 0.1
+    before = copy.deepcopy(quantizer)
+    output = quantizer(z, torch.full((3,), STAGES))
+    assert all(
+        torch.equal(a, b) for a, b in zip(output.indices, before.encode(z, STAGES), strict=True)
+    )
+    rest = z.movedim(1, -1)
+    energy = rest.square().sum(-1).mean((1, 2, 3), keepdim=True)
+    for number, (stage, grid) in enumerate(zip(before.stages, output.indices, strict=True)):
+        nearest = stage.nearest(rest.reshape(-1, DIM)).reshape(grid.shape)
+        without = rest.square().sum(-1)
+        with_it = (rest - stage.codebook[nearest]).square().sum(-1)
+        enough = without - with_it >= 0.4 * 0.5**number * energy
+        assert torch.equal(grid, nearest * enough)
+        assert 0 < int(((nearest > 0) & ~enough).sum()) < grid.numel()
+        rest = rest - stage.codebook[grid]
 
 
-def test_rate_is_in_units_of_the_error_and_only_of_training():
-    rate, z = 0.3, clips()
-    quantizer = ready(rate=rate)
-    stage = quantizer.stages[0]
-    stage.usage[0] = 50.0
-    flat = z.movedim(1, -1).reshape(-1, DIM)
-    plain, cheap = stage.nearest(flat), stage.nearest(flat, rate * 2.0)
-    assert int((cheap == 0).sum()) > int((plain == 0).sum())
-    assert torch.equal(quantizer.eval()(z, ALL).indices[0].flatten(), plain)
-    assert torch.equal(quantizer.encode(z, 1)[0].flatten(), plain)
-    # Before there is an average of the error, bits cost nothing.
-    assert torch.equal(copy.deepcopy(quantizer).train()(z, ALL).indices[0].flatten(), plain)
-    quantizer.error[0] = 2.0
-    assert torch.equal(quantizer.train()(z, ALL).indices[0].flatten(), cheap)
-
-
-def test_rate_spends_fewer_bits_in_the_long_run():
-    def bits(rate):
-        quantizer = waiting(rate=rate)
-        for step in range(60):
-            quantizer(clips(4, seed=step), torch.tensor([STAGES] * 4))
-        shares = torch.stack([stage.usage / stage.usage.sum() for stage in quantizer.stages])
-        return float(-(shares * shares.log2()).sum()), float(shares[0, 0])
-
-    (free, zeros_free), (dear, zeros_dear) = bits(0.0), bits(1.0)
-    assert dear < free - 0.5
-    assert zeros_dear > 2 * zeros_free  # "nothing to add" is what is cheap
-
-
-def test_error_is_a_moving_average_of_what_each_stage_leaves():
-    quantizer, expected = ready(), None
-    for step in range(3):
-        z = clips(seed=step)
-        before = copy.deepcopy(quantizer)
-        indices = quantizer(z, ALL).indices
-        left = torch.stack(
-            [(z - before.decode(indices[: n + 1])).square().sum(1).mean() for n in range(STAGES)]
-        )
-        expected = left if expected is None else DECAY * expected + (1 - DECAY) * left
-        torch.testing.assert_close(quantizer.error, expected)
+def test_the_more_an_entry_must_be_worth_the_more_are_zero():
+    zeros = [
+        sum(int((grid == 0).sum()) for grid in ready(worth=worth).encode(clips(), STAGES))
+        for worth in (0.0, 0.1, 0.5, 1.0)
+    ]
+    assert zeros == sorted(zeros)
+    assert zeros[0] < zeros[1] < zeros[-1]
 
 
 def test_a_batch_that_is_not_finite_leaves_everything_alone():
-    quantizer = ready(rate=0.1)
+    quantizer = ready(worth=0.1)
     quantizer(clips(), ALL)
     before = {name: tensor.clone() for name, tensor in quantizer.state_dict().items()}
     z = clips()

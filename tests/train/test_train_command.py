@@ -35,12 +35,12 @@ def test_defaults_are_the_configurations(asked):
 
 def test_what_is_new_can_be_set(asked, tmp_path):
     code, config, options = asked(
-        *("--optimizer", "muon", "--rate", "0.06", "--trade", "0.5"),
+        *("--optimizer", "muon", "--trade", "0.5"),
         *("--level-weights", "6,40,7,7,7,7,8,18", "--init", tmp_path / "init.safetensors"),
     )
     assert code == 0
     assert config == TrainConfig(
-        optimizer="muon", rate=0.06, trade=0.5, level_weights=(6, 40, 7, 7, 7, 7, 8, 18)
+        optimizer="muon", trade=0.5, level_weights=(6, 40, 7, 7, 7, 7, 8, 18)
     )
     assert options.init == tmp_path / "init.safetensors"
 
@@ -78,7 +78,6 @@ def test_level_weights_belong_to_the_model(asked):
     ("arguments", "message"),
     [
         (["--optimizer", "sgd"], "'sgd' is not one of 'adam', 'muon'"),
-        (["--rate", "-1"], "-1.0 is not in the range"),
         (["--still-share", "0.2"], "--still-share needs --stills"),
         (["--still-share", "1.2"], "1.2 is not in the range"),
         (["--level-weights", "1;2"], "'1;2' is not a list of numbers"),

@@ -27,7 +27,6 @@ def test_json_round_trip():
         optimizer="muon",
         level_weights=(1.0, 0.0, 2.5, 1.0),
         still_share=0.25,
-        rate=0.5,
         decoder_only=True,
     )
     assert TrainConfig.from_json(config.to_json()) == config
@@ -64,9 +63,7 @@ def test_other_json_is_refused(text):
         {"seed": -1},
         {"frames": "32"},
         {"optimizer": "sgd"},
-        {"rate": -0.1},
         {"trade": -0.1},
-        {"rate": float("nan")},
         {"level_weights": [1.0]},
         {"level_weights": [1.0] * 9},
         {"level_weights": [0.0] * 8},

@@ -207,6 +207,15 @@ def test_other_settings_or_another_network_do_not_resume(quick, options, strange
     assert recorder.steps[-1].step == 8
 
 
+@pytest.mark.parametrize(("hidden", "goes_on"), [(8, True), (12, True), (4, False)])
+def test_a_prior_goes_on_from_one_that_is_not_wider(quick, options, hidden, goes_on):
+    first = train_prior(quick, dataclasses.replace(options, out=options.out / "a"), Recorder())
+    again = dataclasses.replace(options, init=first, out=options.out / "b")
+    recorder = Recorder()
+    _Run(dataclasses.replace(quick, hidden=hidden), again, recorder)
+    assert any("goes on" in message for message in recorder.messages) == goes_on
+
+
 def test_what_does_not_fit_is_refused(quick, options, tmp_path):
     with pytest.raises(CheckpointError, match="none was given"):
         train_prior(quick, dataclasses.replace(options, init=None), Recorder())

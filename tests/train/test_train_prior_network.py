@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vqcodec.entropy.config import MAX_INPUTS, PriorConfig
+from vqcodec.entropy.config import MAX_HIDDEN, MAX_INPUTS, PriorConfig
 from vqcodec.entropy.integer import Reference
 from vqcodec.entropy.prior import Prior, known
 from vqcodec.model.config import PRESETS, LevelConfig, ModelConfig, RefinementConfig
@@ -140,3 +140,24 @@ def test_embeddings_start_like_the_codebooks():
             table = torch.from_numpy(network.tensors()[f"{number}.embedding.{source}"]).float()
             apart, before = (torch.cdist(x, x).flatten() for x in (table[:-1], codebooks[source]))
             assert float(torch.corrcoef(torch.stack([apart, before]))[0, 1]) > 0.99
+
+
+def test_a_wider_network_starts_as_the_narrow_one_and_uses_what_is_new(network, grids):
+    exported = {name: torch.from_numpy(array) for name, array in network.tensors().items()}
+    wide = PriorNetwork(prior_config(MODEL, hidden=20, embedding=7), CODEBOOKS)
+    wide.load(exported)
+    chunk = tensors(grids[0])
+    for number in range(len(MODEL.grids)):
+        level, narrow = wide.level(number), network.config.levels[number].hidden
+        bits = level.bits(chunk, nothing())
+        assert torch.equal(bits, network.level(number).bits(chunk, nothing()))
+        bits.sum().backward()
+        for name in ("w_high", "w3"):
+            assert level._parameter(name).grad[narrow:].any(), name
+        assert level._parameter("w_low").grad[:, narrow:].any()
+
+
+def test_levels_are_twice_as_wide_as_stages():
+    config = prior_config(MODEL, hidden=12, embedding=7)
+    assert [level.hidden for level in config.levels] == [24, 24, 12, 12]
+    assert prior_config(MODEL, hidden=200, embedding=7).levels[0].hidden == MAX_HIDDEN

@@ -35,7 +35,7 @@ from vqcodec.bench.bdrate import ClipPoints, bd_quality, bd_rate, bootstrap_bd_r
 from vqcodec.files import replacing
 from vqcodec.model.config import PRESETS, LevelConfig, ModelConfig, RefinementConfig
 from vqcodec.model.network import MSVQVAE
-from vqcodec.model.quantizer import ROWS, Codebook, VectorQuantizer
+from vqcodec.model.quantizer import ROWS, Codebook
 from vqcodec.train import data, loop
 from vqcodec.train.config import RunOptions, TrainConfig
 from vqcodec.train.loop import Progress
@@ -52,7 +52,6 @@ RECIPE = TrainConfig(
     reconstruction="log-mse",
     commitment=0.25,
     perceptual="none",
-    rate=0.06,
     delay=70,
 )
 # Below it, all that some structures have is previews, which few clips were trained at.
@@ -111,7 +110,9 @@ def structures(scale: float = 0.5) -> dict[str, Structure]:
     alone = dataclasses.replace(bottom, encoder_blocks=4, fusion_blocks=0)
 
     def residual(stages: int, *levels: LevelConfig) -> ModelConfig:
-        return ModelConfig(levels, RefinementConfig(stages=stages), tail_blocks=3)
+        return ModelConfig(
+            levels, RefinementConfig(stages=stages, worth=0.5, decay=0.45), tail_blocks=3
+        )
 
     return {
         "residual": Structure(
@@ -277,40 +278,9 @@ def _encode(network: MSVQVAE, clip: Callable[[int], Tensor], count: int) -> Samp
     for start in range(0, count, 8):
         clips = torch.stack([clip(n) for n in range(start, min(count, start + 8))])
         with torch.autocast(device.type, torch.bfloat16):
-            indices, residual = _analyse(network, clips.to(device).float().div(255))
-        if residual is not None:
-            indices += _stages(network, residual)
+            indices = network.encode(clips.to(device).float().div(255))
         parts.append([grid.cpu() for grid in indices])
     return tuple(torch.cat(grids) for grids in zip(*parts, strict=True))
-
-
-def _analyse(network: MSVQVAE, clip: Tensor) -> tuple[list[Tensor], Tensor | None]:
-    """Indices of the levels, and the vectors that the residual stages are to quantise."""
-    features = network.analysis.features(clip)
-    context: Tensor | None = None
-    indices = []
-    for number, stage in enumerate(network.synthesis.stages):
-        quantizer = network.quantizers[number]
-        assert isinstance(quantizer, VectorQuantizer)
-        indices.append(quantizer.encode(network.analysis.code(number, features[number], context)))
-        context = stage(quantizer.decode(indices[-1]), context)
-    if network.refiner is None:
-        return indices, None
-    return indices, network.analysis.refine(features[-1], context)
-
-
-def _stages(network: MSVQVAE, residual: Tensor) -> list[Tensor]:
-    """The residual stages' indices, chosen as training chooses them: by distance and bits."""
-    assert network.refiner is not None
-    grid = (residual.shape[0], *residual.shape[2:])
-    rest = residual.permute(0, 2, 3, 4, 1).reshape(-1, residual.shape[1])
-    indices = []
-    for number, stage in enumerate(network.refiner.stages):
-        assert isinstance(stage, Codebook)
-        chosen = stage.nearest(rest, RECIPE.rate * float(network.refiner.error[number]))
-        rest = rest - F.embedding(chosen, stage.codebook)
-        indices.append(chosen.reshape(grid))
-    return indices
 
 
 @torch.inference_mode()

@@ -81,7 +81,11 @@ def _default(value: object) -> str:
 @click.option("--model", help="Architecture, by name." + _default(PAPER.model))
 @click.option("--init", type=FILE, help="Fine-tune this checkpoint.")
 @click.option("--chunks", type=click.IntRange(1), help="Chunks of footage that teach a prior.")
-@click.option("--hidden", type=click.IntRange(1, 256), help="Width of a prior.")
+@click.option(
+    "--hidden",
+    type=click.IntRange(1, 256),
+    help="Width of a prior, at residual stages; twice that at levels.",
+)
 @click.option("--batch", type=click.IntRange(1), help="Clips a step." + _default(PAPER.batch))
 @click.option("--epochs", type=float, help="Passes over the data." + _default(PAPER.epochs))
 @click.option("--steps", type=click.IntRange(1), help="Steps, instead of epochs.")
@@ -130,11 +134,6 @@ def _default(value: object) -> str:
     type=Weights(),
     metavar="W,W,...",
     help="How often each quality level is trained.  [default: the highest only]",
-)
-@click.option(
-    "--rate",
-    type=click.FloatRange(0),
-    help="Of residual stages, distortion per bit." + _default(PAPER.rate),
 )
 @click.option(
     "--trade",

@@ -40,7 +40,7 @@ from vqcodec.model.network import MSVQVAE
 FORMAT = "vqcodec-model-1"
 MAX_VALUES = 64_000_000  # of all weights and codebooks of a network
 
-_TRAINING_ONLY = ("usage", "total", "age", "error")
+_TRAINING_ONLY = ("usage", "total", "age")
 _DECODING_FIELDS = ("stride_t", "stride", "entries", "dim", "lookup_dim", "width", "decoder_blocks")
 _FLOATS = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}
 _INTEGERS = {torch.int8: "I8", torch.int32: "I32"}
@@ -110,7 +110,8 @@ class Checkpoint:
         ]
         refinement = self.config.refinement and dataclasses.asdict(self.config.refinement)
         if refinement:
-            del refinement["encoder_blocks"]
+            for field in ("encoder_blocks", "worth", "decay"):
+                del refinement[field]
         shape = {
             "levels": levels,
             "refinement": refinement,

@@ -71,6 +71,8 @@ class RefinementConfig:
         entries: codebook entries of each stage; entry 0 is the zero vector, "nothing to add".
         dim: channels of the vectors that the stages quantise, one after the other.
         encoder_blocks, decoder_blocks: residual blocks on either side of it.
+        worth, decay: an entry other than zero must take away at least ``worth`` · ``decay``^k of
+            a clip's mean energy before all stages, squared error of a vector, at stage k from 0.
     """
 
     stages: int
@@ -78,6 +80,8 @@ class RefinementConfig:
     dim: int = 32
     encoder_blocks: int = 1
     decoder_blocks: int = 1
+    worth: float = 0.0
+    decay: float = 1.0
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -87,6 +91,10 @@ class RefinementConfig:
             value = getattr(self, name)
             if type(value) is not int or not least <= value <= most:
                 raise ValueError(f"{name} must be an integer in {least}..{most}, not {value}")
+        for name in ("worth", "decay"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie in 0..1, not {value}")
 
 
 class Grid(NamedTuple):
@@ -202,7 +210,9 @@ _PAPER = _two_level(
 
 PRESETS: dict[str, ModelConfig] = {
     # The shipped network: the paper's two grids, then six stages that refine them.
-    "base": dataclasses.replace(_PAPER, refinement=RefinementConfig(stages=6)),
+    "base": dataclasses.replace(
+        _PAPER, refinement=RefinementConfig(stages=6, worth=0.5, decay=0.45)
+    ),
     # The paper's grids alone, and its baselines (section 4.3): 512 entries, and a 3D VQ-VAE, the
     # bottom grid alone.
     "paper": _PAPER,
@@ -218,7 +228,7 @@ PRESETS: dict[str, ModelConfig] = {
     "tiny": _two_level(
         top={"width": 16, "encoder_blocks": 1, "decoder_blocks": 1, "dim": 16, "lookup_dim": 4},
         bottom={"width": 16, "encoder_blocks": 1, "decoder_blocks": 0, "dim": 16, "lookup_dim": 4},
-        refinement=RefinementConfig(stages=2, entries=16, dim=4),
+        refinement=RefinementConfig(stages=2, entries=16, dim=4, worth=0.1, decay=0.5),
         tail_blocks=1,
     ),
 }

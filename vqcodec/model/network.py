@@ -52,12 +52,9 @@ class MSVQVAE(nn.Module):
     Args:
         config: the architecture.
         rotate, delay: see :class:`VectorQuantizer`.
-        rate: see :class:`ResidualQuantizer`.
     """
 
-    def __init__(
-        self, config: ModelConfig, *, rotate: bool = False, delay: int = 0, rate: float = 0.0
-    ) -> None:
+    def __init__(self, config: ModelConfig, *, rotate: bool = False, delay: int = 0) -> None:
         super().__init__()
         self.config = config
         self.frozen = False
@@ -77,8 +74,9 @@ class MSVQVAE(nn.Module):
                 dim=config.refinement.dim,
                 stages=config.refinement.stages,
                 entries=config.refinement.entries,
+                worth=config.refinement.worth,
+                decay=config.refinement.decay,
                 delay=delay,
-                rate=rate,
             )
             if config.refinement is not None
             else None

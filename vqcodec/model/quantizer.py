@@ -96,19 +96,12 @@ class Codebook(nn.Module):
             self._start(flat)
         return age >= self.delay
 
-    def nearest(self, flat: Tensor, rate: float = 0.0) -> Tensor:
-        """(N, dim) → (N,): the entry at the smallest Euclidean distance.
-
-        With ``rate`` the smallest distance² + rate × bits, where an entry costs what its usage so
-        far says (entropy-constrained VQ; Chou, Lookabaugh and Gray 1989).
-        """
+    def nearest(self, flat: Tensor) -> Tensor:
+        """(N, dim) → (N,): the entry at the smallest Euclidean distance."""
         # Float32 throughout: distances between close entries drown in bfloat16.
         with torch.autocast(flat.device.type, enabled=False):
             # argmin ‖z − e‖² = argmax z·e − ‖e‖²/2
             bias = self.codebook.square().sum(1) / -2
-            if rate:
-                share = (self.usage + EPSILON) / (self.usage + EPSILON).sum()
-                bias = bias + rate / 2 * share.log2()
             return torch.cat(
                 [
                     torch.addmm(bias, rows, self.codebook.T).argmax(1)
@@ -242,27 +235,33 @@ class Refined(NamedTuple):
 class ResidualQuantizer(nn.Module):
     """Stages of VQ, each on what those before it left over (SoundStream, section III-C).
 
-    Entry 0 of every stage is the zero vector. In training an entry is chosen by distance and by
-    what it costs: the zero vector takes over where there is little left, at nearly no bits.
+    Entry 0 of every stage is the zero vector. It takes over wherever the nearest entry would take
+    away too little, by a threshold that falls from stage to stage and is the same all over a clip:
+    so bits go where there is something left to refine, and what is flat or still costs next to none
+    (reverse water-filling; Cover and Thomas, section 10.3.3).
 
     Args:
         dim: channels of the vectors to be quantised.
         stages, entries: how many codebooks of what size.
+        worth, decay: the threshold, see :class:`vqcodec.model.config.RefinementConfig`.
         delay: see :class:`Codebook`.
-        rate: λ of the choice in training, in units of a stage's mean distortion per bit.
     """
 
-    error: Tensor  # (stages,): moving average of ‖residual‖² behind each stage
-
     def __init__(
-        self, *, dim: int, stages: int, entries: int, delay: int = 0, rate: float = 0.0
+        self,
+        *,
+        dim: int,
+        stages: int,
+        entries: int,
+        worth: float = 0.0,
+        decay: float = 1.0,
+        delay: int = 0,
     ) -> None:
         super().__init__()
-        self.rate = rate
+        self.worth, self.decay = worth, decay
         self.stages = nn.ModuleList(
             Codebook(dim=dim, entries=entries, delay=delay, zero=True) for _ in range(stages)
         )
-        self.register_buffer("error", torch.zeros(stages))
 
     def forward(self, z: Tensor, used: Tensor) -> Refined:
         """Quantise (B, dim, T, H, W) float32; of clip b the first ``used[b]`` stages are passed on.
@@ -272,6 +271,7 @@ class ResidualQuantizer(nn.Module):
         clips, grid = z.shape[0], z.shape[0:1] + z.shape[2:]
         flat = _rows(z)
         rest = flat.detach()
+        energy = _energy(z.detach())
         total = torch.zeros_like(rest)
         per_clip = used.to(rest.device)[:, None, None]
         loss, indices, residuals = z.new_zeros(()), [], []
@@ -283,14 +283,11 @@ class ResidualQuantizer(nn.Module):
                 waiting = True
                 indices.append(torch.zeros(grid, dtype=torch.int64, device=z.device))
                 continue
-            rate = self.rate * float(self.error[number]) if self.training else 0.0
-            chosen = module.nearest(rest, rate)
+            chosen = self._choose(number, rest, energy)
             entries = F.embedding(chosen, module.codebook)
             if self.training:
                 module.follow(rest, chosen)
             rest = rest - entries
-            if self.training:
-                self._note_error(number, rest)
             mask = (per_clip > number).to(rest.dtype)
             total = total + (entries.reshape(clips, -1, entries.shape[1]) * mask).reshape_as(total)
             apart = (flat - (flat.detach() - rest)).square().reshape(clips, -1, rest.shape[1])
@@ -302,27 +299,27 @@ class ResidualQuantizer(nn.Module):
             passed = passed + (total - passed).detach()
         return Refined(_grid(passed, grid), tuple(indices), tuple(residuals), loss)
 
-    def _note_error(self, number: int, rest: Tensor) -> None:
-        """Let the average of what stage ``number`` leaves over follow this batch's (N, dim)."""
-        error = rest.square().sum(1).mean()
-        _all_mean(error)
-        if bool(error.isfinite()):  # one bad batch would stay in the average for good
-            started = bool(self.error[number] > 0)
-            self.error[number].lerp_(error, 1 - DECAY if started else 1.0)
+    def _choose(self, number: int, rest: Tensor, energy: Tensor) -> Tensor:
+        """Entries (N,) of a stage for what is left over (N, dim); ``energy`` (N,) at the start."""
+        module = self.stages[number]
+        assert isinstance(module, Codebook)
+        nearest = module.nearest(rest)
+        entries = F.embedding(nearest, module.codebook)
+        taken_away = (entries * (2 * rest - entries)).sum(1)
+        return nearest * (taken_away >= self.worth * self.decay**number * energy)
 
     def restart(self) -> None:
         """Wait for ``delay`` steps of training again, then draw the codebooks from data."""
         for module in self.stages:
             assert isinstance(module, Codebook)
             module.age.zero_()
-        self.error.zero_()
 
     def encode(self, z: Tensor, stages: int) -> tuple[Tensor, ...]:
         """(B, dim, T, H, W) float32 → for each of the first ``stages`` (B, T, H, W) int64."""
-        rest, indices = _rows(z), []
-        for module in list(self.stages)[:stages]:
+        rest, energy, indices = _rows(z), _energy(z), []
+        for number, module in enumerate(list(self.stages)[:stages]):
             assert isinstance(module, Codebook)
-            chosen = module.nearest(rest)
+            chosen = self._choose(number, rest, energy)
             rest = rest - F.embedding(chosen, module.codebook)
             indices.append(chosen.reshape(z.shape[0], *z.shape[2:]))
         return tuple(indices)
@@ -340,6 +337,12 @@ class ResidualQuantizer(nn.Module):
 def _rows(z: Tensor) -> Tensor:
     """(B, C, T, H, W) → (B·T·H·W, C)."""
     return z.permute(0, 2, 3, 4, 1).reshape(-1, z.shape[1])
+
+
+def _energy(z: Tensor) -> Tensor:
+    """(B, C, T, H, W) → (B·T·H·W,): for every vector the mean squared length in its clip."""
+    energy = z.square().sum(1).flatten(1)
+    return energy.mean(1, keepdim=True).expand_as(energy).flatten()
 
 
 def _grid(rows: Tensor, grid: torch.Size) -> Tensor:

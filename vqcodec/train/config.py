@@ -43,8 +43,6 @@ class TrainConfig:
         still_share: probability that a clip is made from a still by motion of the camera.
         level_weights: how often a clip is decoded at each quality level, relative to each other;
             empty for always at the highest.
-        rate: λ with which residual stages weigh bits against distortion
-            (:class:`vqcodec.model.quantizer.ResidualQuantizer`).
         trade: how much the bits of indices weigh against distortion, as in
             :mod:`vqcodec.search`: one per cent of the rate is worth ``trade`` per cent of the mean
             squared error. Above 0, ``init`` must hold a prior, which learns on.
@@ -74,7 +72,6 @@ class TrainConfig:
     short_clips: float = 0.0
     still_share: float = 0.0
     level_weights: tuple[float, ...] = ()
-    rate: float = 0.0
     trade: float = 0.0
     decoder_only: bool = False
     delay: int = 100
@@ -93,7 +90,7 @@ class TrainConfig:
         for name, least in (
             *(("frames", 1), ("size", 8), ("batch", 1), ("steps", 1)),
             *(("warmup", 0), ("clip_grad", 0), ("commitment", 0), ("perceptual_weight", 0)),
-            *(("delay", 0), ("seed", 0), ("rate", 0), ("trade", 0)),
+            *(("delay", 0), ("seed", 0), ("trade", 0)),
         ):
             value = getattr(self, name)
             if value is not None and not value >= least:

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from vqcodec import __version__
 from vqcodec.errors import CheckpointError, OutputError
 from vqcodec.model.checkpoint import Checkpoint, export, load, save, store
-from vqcodec.model.config import PRESETS
+from vqcodec.model.config import PRESETS, ModelConfig
 from vqcodec.model.network import MSVQVAE
 from vqcodec.train.config import RunOptions, TrainConfig
 from vqcodec.train.data import Augmentation, Clips, Footage, find_videos, prepare, split
@@ -279,15 +279,11 @@ class _Run:
 
     def _network(self, init: Checkpoint | None) -> MSVQVAE:
         config = self.config
-        network = MSVQVAE(
-            PRESETS[config.model], rotate=config.rotation, delay=config.delay, rate=config.rate
-        )
+        network = MSVQVAE(PRESETS[config.model], rotate=config.rotation, delay=config.delay)
         if init is not None:
             ready = init.build()
-            if ready.config not in (
-                network.config,
-                dataclasses.replace(network.config, refinement=None),
-            ):
+            shape = _shape(network.config)
+            if _shape(ready.config) not in (shape, dataclasses.replace(shape, refinement=None)):
                 raise CheckpointError(
                     f"{self.options.init}: of another architecture than {config.model}"
                 )
@@ -405,6 +401,14 @@ class _Run:
             "stills": 0 if self.stills is None else len(self.stills.pictures),
             "validation": None if validation is None else dataclasses.asdict(validation),
         }
+
+
+def _shape(config: ModelConfig) -> ModelConfig:
+    """A configuration less what no weight depends on."""
+    if config.refinement is None:
+        return config
+    refinement = dataclasses.replace(config.refinement, worth=0.0, decay=1.0)
+    return dataclasses.replace(config, refinement=refinement)
 
 
 def _transfer(ready: MSVQVAE, network: MSVQVAE) -> None:

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vqcodec.entropy.config import PriorConfig
 from vqcodec.errors import CheckpointError, OutputError
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.train.codes import Codes, encode_training, encode_validation
@@ -45,7 +46,7 @@ class PriorTraining:
     Attributes:
         chunks: chunks of footage to encode and train on.
         frames, size: shape of a chunk: multiples of the model's strides.
-        hidden: channels of the hidden layers.
+        hidden: channels of the hidden layers, for residual stages; levels have twice as many.
         embedding: channels of an embedded neighbour.
         batch: chunks a step, of the finest grid; up to four times as many of coarser ones.
         steps: optimiser steps.
@@ -168,9 +169,15 @@ class _Run:
             self._resume(options.out / STATE)
 
     def _warm_start(self) -> None:
-        """Go on from the prior that the checkpoint has, if it is of the same shape."""
-        stored = self.checkpoint.prior
-        if stored is not None and stored.config == self.network.config:
+        """Go on from the prior that the checkpoint has, if it is of the same shape or narrower."""
+        stored, config = self.checkpoint.prior, self.network.config
+        if stored is None:
+            return
+        widened = [
+            dataclasses.replace(level, hidden=max(level.hidden, wide.hidden))
+            for level, wide in zip(stored.config.levels, config.levels, strict=True)
+        ]
+        if PriorConfig(tuple(widened)) == config:
             self.network.load(stored.tensors)
             self.reporter.message("goes on from the prior of --init")
 

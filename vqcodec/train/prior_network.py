@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vqcodec.entropy.config import MAX_INPUTS, LevelPrior, Neighbour, PriorConfig
+from vqcodec.entropy.config import MAX_HIDDEN, MAX_INPUTS, LevelPrior, Neighbour, PriorConfig
 from vqcodec.model.config import ModelConfig
 
 # Integers to a unit. A weight reaches 127 of them, an activation likewise.
@@ -40,7 +40,9 @@ EMBEDDING_FACTOR = 3.0  # of the learning rate: each row is met by few steps
 
 
 def prior_config(model: ModelConfig, *, hidden: int, embedding: int) -> PriorConfig:
-    """The prior of a model: what each level looks at.
+    """The prior of a model: how wide it is for each grid, and what that looks at.
+
+    The levels have twice the width of the residual stages: their indices tell more of each other.
 
     A level looks at its own last steps and at its four sides, at the next coarser level in and
     around the same place, and at all others in the same place. The corners of the last step, tried
@@ -52,7 +54,7 @@ def prior_config(model: ModelConfig, *, hidden: int, embedding: int) -> PriorCon
                 grid.stride_t,
                 grid.stride,
                 grid.entries,
-                hidden,
+                min(2 * hidden, MAX_HIDDEN) if number < len(model.levels) else hidden,
                 embedding,
                 neighbours=_neighbours(model, number, MAX_INPUTS // embedding),
                 shifts=SHIFTS,
@@ -63,6 +65,7 @@ def prior_config(model: ModelConfig, *, hidden: int, embedding: int) -> PriorCon
     )
 
 
+_HIDDEN_AXIS = {"w2": 0, "w_high": 0, "w3": 0, "w_low": 1}  # along which they take hidden channels
 _HERE = ((0, 0),)
 _SIDES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 
@@ -106,7 +109,7 @@ class PriorNetwork(nn.Module):
         return level
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what :meth:`tensors` exported under the same configuration."""
+        """Go on from what :meth:`tensors` exported, of a prior of these or of narrower layers."""
         for number in range(len(self.levels)):
             self.level(number).load(tensors)
 
@@ -280,7 +283,12 @@ class LevelNetwork(nn.Module):
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """See :meth:`PriorNetwork.load`."""
         for name, scale in self.scales.items():
-            self._parameter(name).copy_(tensors[f"{self.number}.{name}"] / scale)
+            parameter, tensor = self._parameter(name), tensors[f"{self.number}.{name}"]
+            if name in _HIDDEN_AXIS:  # channels that are new have no say yet
+                axis = _HIDDEN_AXIS[name]
+                new = parameter.shape[axis] - tensor.shape[axis]
+                parameter.narrow(axis, tensor.shape[axis], new).zero_()
+            parameter[tuple(map(slice, tensor.shape))] = tensor / scale
 
     @torch.no_grad()
     def project(self) -> None:
