@@ -34,9 +34,9 @@ train: $(READY)
 	$(TRAIN) $(RECIPE) --model paper --out runs/paper --minutes 97 --lr 1e-3 --commitment 0.25 \
 	  --delay 150
 	$(TRAIN) $(RECIPE) --init runs/paper/model.safetensors --out runs/base --minutes 75 --lr 1e-3 \
-	  --commitment 0.25 --delay 100 --rate 0.02 --level-weights 6,40,7,7,7,7,8,18
+	  --commitment 0.25 --delay 100 --level-weights 6,40,7,7,7,7,8,18
 	$(TRAIN) $(RECIPE) $(STILLS) --init runs/base/model.safetensors --out runs/longer --minutes 76 \
-	  --lr 6e-4 --commitment 0.25 --delay 0 --rate 0.02 --level-weights 6,40,8,7,6,6,8,13
+	  --lr 6e-4 --commitment 0.25 --delay 0 --level-weights 6,40,8,7,6,6,8,13
 	$(TRAIN) $(RECIPE) $(STILLS) --init runs/longer/model.safetensors --out runs/decoder \
 	  --minutes 31 --lr 4e-4 --commitment 0 --decoder-only --level-weights 6,30,8,8,8,8,12,20
 	$(TRAIN) --stage prior --init runs/decoder/model.safetensors --out runs/prior --chunks 4000 \

@@ -157,7 +157,7 @@ def test_a_wider_network_starts_as_the_narrow_one_and_uses_what_is_new(network, 
         assert level._parameter("w_low").grad[:, narrow:].any()
 
 
-def test_levels_are_twice_as_wide_as_stages():
+def test_the_finest_level_is_twice_as_wide():
     config = prior_config(MODEL, hidden=12, embedding=7)
-    assert [level.hidden for level in config.levels] == [24, 24, 12, 12]
-    assert prior_config(MODEL, hidden=200, embedding=7).levels[0].hidden == MAX_HIDDEN
+    assert [level.hidden for level in config.levels] == [12, 24, 12, 12]
+    assert prior_config(MODEL, hidden=200, embedding=7).levels[1].hidden == MAX_HIDDEN

@@ -46,7 +46,7 @@ class PriorTraining:
     Attributes:
         chunks: chunks of footage to encode and train on.
         frames, size: shape of a chunk: multiples of the model's strides.
-        hidden: channels of the hidden layers, for residual stages; levels have twice as many.
+        hidden: channels of the hidden layers; the finest level has twice as many.
         embedding: channels of an embedded neighbour.
         batch: chunks a step, of the finest grid; up to four times as many of coarser ones.
         steps: optimiser steps.

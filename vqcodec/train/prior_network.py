@@ -42,7 +42,8 @@ EMBEDDING_FACTOR = 3.0  # of the learning rate: each row is met by few steps
 def prior_config(model: ModelConfig, *, hidden: int, embedding: int) -> PriorConfig:
     """The prior of a model: how wide it is for each grid, and what that looks at.
 
-    The levels have twice the width of the residual stages: their indices tell more of each other.
+    The finest level has twice the width of the others: its indices tell most of each other, and
+    there are enough of them to learn it from.
 
     A level looks at its own last steps and at its four sides, at the next coarser level in and
     around the same place, and at all others in the same place. The corners of the last step, tried
@@ -54,7 +55,7 @@ def prior_config(model: ModelConfig, *, hidden: int, embedding: int) -> PriorCon
                 grid.stride_t,
                 grid.stride,
                 grid.entries,
-                min(2 * hidden, MAX_HIDDEN) if number < len(model.levels) else hidden,
+                min(2 * hidden, MAX_HIDDEN) if number == len(model.levels) - 1 else hidden,
                 embedding,
                 neighbours=_neighbours(model, number, MAX_INPUTS // embedding),
                 shifts=SHIFTS,
