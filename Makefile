@@ -35,10 +35,10 @@ train: $(READY)
 	  --delay 150
 	$(TRAIN) $(RECIPE) --init runs/paper/model.safetensors --out runs/base --minutes 75 --lr 1e-3 \
 	  --commitment 0.25 --delay 100 --level-weights 6,40,7,7,7,7,8,18
-	$(TRAIN) $(RECIPE) $(STILLS) --init runs/base/model.safetensors --out runs/longer --minutes 76 \
-	  --lr 6e-4 --commitment 0.25 --delay 0 --level-weights 6,40,8,7,6,6,8,13
+	$(TRAIN) $(RECIPE) $(STILLS) --init runs/base/model.safetensors --out runs/longer --minutes 180 \
+	  --lr 6e-4 --commitment 0.25 --delay 0 --level-weights 6,34,9,9,8,8,9,13
 	$(TRAIN) $(RECIPE) $(STILLS) --init runs/longer/model.safetensors --out runs/decoder \
-	  --minutes 31 --lr 4e-4 --commitment 0 --decoder-only --level-weights 6,30,8,8,8,8,12,20
+	  --minutes 31 --lr 4e-4 --commitment 0 --decoder-only --level-weights 6,26,10,10,10,10,10,18
 	$(TRAIN) --stage prior --init runs/decoder/model.safetensors --out runs/prior --chunks 4000 \
 	  --minutes 45
 
@@ -55,6 +55,8 @@ bench: $(READY)
 	$(BENCH) --root $(DATA)/eval --limit 8 $(EFFORTS) --json cache/efforts.json
 	$(BENCH) --root $(DATA)/eval --limit 4 --fresh --codec vqcodec@0 $(PEERS) \
 	  --json cache/speed.json
+	$(BIN)/python -m vqcodec.bench.sizes --root $(DATA)/eval --limit 32 > cache/sizes.md
+	mv cache/sizes.md docs/sizes.md
 	$(BIN)/python -m vqcodec.bench.results cache/clips.json cache/videos.json \
 	  cache/authors.json cache/efforts.json $(wildcard cache/ablation.json) cache/speed.json \
 	  docs/results.md

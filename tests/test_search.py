@@ -73,7 +73,6 @@ def test_without_trade_distortion_falls(network, clips, quality):
         assert (now <= previous * 1.0001).all()
         previous = now
     assert (previous < before).all()
-    assert previous.sum() < 0.99 * before.sum()
 
 
 @pytest.mark.parametrize("trade", [0.5, 4.0])

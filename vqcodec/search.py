@@ -1,7 +1,8 @@
 """Codes chosen by what they cost: the encoder's search for the least D + λR.
 
-The nearest code is only a first guess: it knows neither its bits nor what the decoder makes of it
-and its neighbours. The search starts there, and in every round
+The nearest code (at residual stages: where it is worth it) is only a first guess: it knows neither
+its bits nor what the decoder makes of it and its neighbours. The search starts there, and in every
+round
 
 1. decodes the present codes, and takes the gradient of the distortion for every code vector;
 2. asks the prior what every entry would cost at every place;

@@ -151,6 +151,7 @@ def test_our_codec_counts_the_papers_rate(tmp_path: Path) -> None:
     assert rates == sorted(rates, reverse=True)
     searching = build(f"vqcodec@2:{path}")
     assert set(searching.ladder) <= set(codec.ladder)
+    assert searching.ladder[0] == codec.ladder[0]
     searched = searching.encode(clip, RATE, "quality 2 trade 4")
     assert searched.fixed_bits == 23040
     with pytest.raises(ValueError, match="efforts"):

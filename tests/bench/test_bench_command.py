@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -91,26 +93,41 @@ def test_wrong_codec_is_a_usage_error(root: Path, tmp_path: Path) -> None:
     assert "made of clips" in ran.output
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-@pytest.mark.skipif(_without_x264(), reason="this FFmpeg has no libx264")
+@pytest.mark.skipif(
+    not Path("/proc/self/task").exists() or _without_x264(),
+    reason="looks for processes in /proc; codes with libx264",
+)
 def test_workers_end_with_a_killed_parent(root: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vqcodec", "bench", "--codec", "x264"]
     paths = ["--root", str(root), "--cache", str(tmp_path), "--json", str(tmp_path / "r.json")]
+    deadline = time.monotonic() + 120
+    workers: list[int] = []
     with subprocess.Popen([*command, *paths]) as process:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        workers: list[str] = []
-        while not workers and process.poll() is None:
-            workers = [pid for pid in children.read_text().split() if _is_worker(pid)]
-        process.kill()
-    assert workers
-    deadline = time.monotonic() + 60
-    while any(map(_is_worker, workers)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(map(_is_worker, workers))
-
-
-def _is_worker(pid: str) -> bool:
+        try:
+            # With a first result there, a worker is at work on the next.
+            while not any(tmp_path.glob("results/**/*.json")) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            workers = [pid for pid in _processes() if _is_worker(pid, process.pid)]
+        finally:
+            process.kill()
     try:
-        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        assert workers
+        while any(map(_is_worker, workers)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not any(map(_is_worker, workers))
+    finally:
+        for pid in filter(_is_worker, workers):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _processes() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _is_worker(pid: int, parent: int | None = None) -> bool:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+    return b"spawn_main" in command and parent in (None, int(fields[1]))

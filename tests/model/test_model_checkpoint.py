@@ -17,7 +17,7 @@ from vqcodec.errors import CheckpointError
 from vqcodec.model import checkpoint as module
 from vqcodec.model import registry
 from vqcodec.model.checkpoint import FORMAT, Checkpoint, export, load, read_safetensors
-from vqcodec.model.config import PRESETS, LevelConfig, ModelConfig
+from vqcodec.model.config import PRESETS, LevelConfig, ModelConfig, RefinementConfig
 from vqcodec.model.header import MAX_HEADER, read_header
 from vqcodec.model.network import MSVQVAE
 
@@ -56,9 +56,7 @@ def test_export_is_a_copy_in_half_precision():
     checkpoint = export(network, {})
     assert checkpoint.tensors["quantizers.0.codebook"].dtype == torch.float32
     assert checkpoint.tensors["synthesis.stages.0.join.weight"].dtype == torch.float16
-    assert not any(
-        name.endswith((".usage", ".total", ".age", ".error")) for name in checkpoint.tensors
-    )
+    assert not any(name.endswith((".usage", ".total", ".age")) for name in checkpoint.tensors)
     before = checkpoint.model_id
     for tensor in network.state_dict().values():
         tensor.add_(1)
@@ -100,7 +98,10 @@ def test_identity_ignores_what_only_encodes(checkpoint):
         dataclasses.replace(level, encoder_blocks=7, fusion_blocks=5)
         for level in checkpoint.config.levels
     )
-    config = dataclasses.replace(checkpoint.config, levels=levels)
+    refinement = dataclasses.replace(
+        checkpoint.config.refinement, encoder_blocks=7, worth=0.9, decay=0.1
+    )
+    config = dataclasses.replace(checkpoint.config, levels=levels, refinement=refinement)
     other = dataclasses.replace(checkpoint, config=config, card={"new": 1})
     assert other.model_id == checkpoint.model_id
 
@@ -155,6 +156,12 @@ def test_identity_never_changes():
     assert (
         Checkpoint(config, tensors, {}).model_id.hex()
         == "1087f7b20bd9b03ed44eb3e867e3db70e1f1062d261703e29d68dcdd2a363178"
+    )
+    refined = ModelConfig((level,), RefinementConfig(stages=2, entries=3, dim=2))
+    tensors = {"refiner.stages.0.codebook": torch.arange(6, dtype=torch.float32).reshape(3, 2) / 4}
+    assert (
+        Checkpoint(refined, tensors, {}).model_id.hex()
+        == "56fda212463277987e3c720611b79ec64a0b2aa12d44cefdbc4e3665428d7d60"
     )
 
 

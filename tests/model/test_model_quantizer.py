@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vqcodec.model import quantizer as module
-from vqcodec.model.quantizer import DECAY, EPSILON, VectorQuantizer, _rotate
+from vqcodec.model.quantizer import EMA_DECAY, EPSILON, VectorQuantizer, _rotate
 
 
 def plain(entries, dim, **options):
@@ -89,8 +89,8 @@ def test_moving_averages_against_numpy():
         data = z.numpy().astype(np.float64)
         nearest = ((data[:, None] - codebook[None]) ** 2).sum(-1).argmin(1)
         one_hot = np.eye(entries)[nearest]
-        usage = DECAY * usage + (1 - DECAY) * one_hot.sum(0)
-        total = DECAY * total + (1 - DECAY) * one_hot.T @ data
+        usage = EMA_DECAY * usage + (1 - EMA_DECAY) * one_hot.sum(0)
+        total = EMA_DECAY * total + (1 - EMA_DECAY) * one_hot.T @ data
         smooth = (usage + EPSILON) / (usage.sum() + entries * EPSILON) * usage.sum()
         codebook = total / smooth[:, None]
     np.testing.assert_allclose(quantizer.codebook.numpy(), codebook, rtol=1e-4, atol=1e-5)

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from vqcodec.model.quantizer import DECAY, Codebook, ResidualQuantizer
+from vqcodec.model.quantizer import EMA_DECAY, Codebook, ResidualQuantizer
 
 STAGES, ENTRIES, DIM = 3, 8, 4
 ALL = torch.tensor([STAGES, STAGES])
@@ -184,7 +184,7 @@ def test_what_is_dead_is_measured_without_the_zero_entrys_share():
         book.follow(data, book.nearest(data))
         return book.usage
 
-    assert after_a_step(zero=True)[3] == pytest.approx(DECAY)  # rare, not dead
+    assert after_a_step(zero=True)[3] == pytest.approx(EMA_DECAY)  # rare, not dead
     assert after_a_step(zero=False)[3] > 1000
 
 
@@ -208,6 +208,14 @@ def test_an_entry_must_take_away_its_worth(training):
         assert torch.equal(grid, nearest * enough)
         assert 0 < int(((nearest > 0) & ~enough).sum()) < grid.numel()
         rest = rest - stage.codebook[grid]
+
+
+def test_a_clip_of_nothing_has_zero_entries():
+    z = clips(2)
+    z[0] = 0
+    for grid in ready(worth=0.4, decay=0.5).encode(z, STAGES):
+        assert not grid[0].any()
+        assert grid[1].any()
 
 
 def test_the_more_an_entry_must_be_worth_the_more_are_zero():

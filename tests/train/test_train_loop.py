@@ -375,7 +375,14 @@ def test_a_model_of_another_threshold_is_a_start(quick, options, recorder, tmp_p
     other = dataclasses.replace(tiny, refinement=refinement)
     save(export(MSVQVAE(other), {}), tmp_path / "init.safetensors")
     options = dataclasses.replace(options, init=tmp_path / "init.safetensors")
-    assert load(train(quick, options, recorder)).config == tiny
+    first = load(train(dataclasses.replace(quick, lr=1e-9), options, recorder))
+    assert first.config == tiny
+    name = "synthesis.stages.0.join.weight"
+    assert torch.equal(first.tensors[name], load(options.init).tensors[name])
+    # A decoder alone goes with the codes that there are.
+    options = dataclasses.replace(options, out=tmp_path / "decoder")
+    alone = dataclasses.replace(quick, decoder_only=True)
+    assert load(train(alone, options, recorder)).config == other
 
 
 def test_transferred_levels_code_and_decode_as_before(tmp_path, plain):

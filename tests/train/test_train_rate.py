@@ -115,6 +115,17 @@ def test_vectors_move_to_cheaper_codes():
     assert after < 0.75 * before
 
 
+def test_where_the_nearest_is_not_chosen_no_step_changes_the_bits():
+    codebook = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    z = torch.tensor([[0.7, 0.1], [0.6, 0.3], [0.1, 0.1]], requires_grad=True)
+    costs = torch.tensor([[0.5, 6.0, 7.0]]).repeat(3, 1)
+    expected = _expected(z, codebook, torch.tensor([0, 1, 0]), costs)
+    (slope,) = torch.autograd.grad(expected.sum(), z)
+    assert expected[0] == 0.5
+    assert not slope[0].any()
+    assert slope[1].any()
+
+
 @pytest.fixture
 def init(network, tmp_path):
     """A checkpoint with a prior."""

@@ -162,7 +162,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(found, indent=1))
         return 0
     shown = table(points, len(sources))
-    print(f"{shown.title} of {CLIP_FRAMES} frames, effort 0.")
+    print(f"# {shown.title}\n")
+    print(f"By `python -m vqcodec.bench.sizes`: {CLIP_FRAMES} frames a clip, effort 0,")
+    print(f"model {codec.model_id.hex()}, {options.limit or 'all'} videos of {options.root.name}/.")
     print(f"Sources smaller than {SIZES[-1]}x{SIZES[-1]} are scaled up to it: it runs, no more.\n")
     print(to_markdown(shown), end="")
     return 0

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from vqcodec import metrics
 from vqcodec.bench.bdrate import ClipPoints, bd_quality, bd_rate, bootstrap_bd_rate
 from vqcodec.files import replacing
+from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model.config import PRESETS, LevelConfig, ModelConfig, RefinementConfig
 from vqcodec.model.network import MSVQVAE
 from vqcodec.model.quantizer import ROWS, Codebook
@@ -231,17 +232,8 @@ def measure(
 ) -> Measured:
     """Operating points of a trained structure on clips that it has not seen."""
     config = structure.config
-    state = read_state(arguments.out / name / loop.STATE)
-    # The training state, not the model: it knows how often each entry is used.
-    network = MSVQVAE(config)
-    network.load_state_dict(
-        {
-            key.removeprefix("network."): tensor
-            for key, tensor in state.tensors.items()
-            if key.startswith("network.")
-        }
-    )
-    network.eval().to(arguments.device)
+    checkpoint = checkpoints.load(arguments.out / name / loop.MODEL)
+    network = checkpoint.build().to(arguments.device)
     frames, size = RECIPE.frames, RECIPE.size
     footage = data.prepare(
         data.find_videos(arguments.data),
@@ -261,7 +253,7 @@ def measure(
     zero_order = [_zero_order(grid) * grid[0].numel() / pixels for grid in test]
     return Measured(
         structure=name,
-        steps=int(state.info["step"]),
+        steps=int(checkpoint.card["steps"]),
         cpu=cpu,
         fixed=[config.bits_per_pixel(number + 1) for number in grids],
         zero_order=list(accumulate(zero_order)),

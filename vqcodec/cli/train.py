@@ -84,7 +84,7 @@ def _default(value: object) -> str:
 @click.option(
     "--hidden",
     type=click.IntRange(1, 256),
-    help="Width of a prior, at residual stages; twice that at levels.",
+    help="Width of a prior; twice that at the last level before the residual stages.",
 )
 @click.option("--batch", type=click.IntRange(1), help="Clips a step." + _default(PAPER.batch))
 @click.option("--epochs", type=float, help="Passes over the data." + _default(PAPER.epochs))

@@ -13,7 +13,6 @@ Never pickle: opening a checkpoint cannot run code. The metadata of the file:
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -42,6 +41,7 @@ MAX_VALUES = 64_000_000  # of all weights and codebooks of a network
 
 _TRAINING_ONLY = ("usage", "total", "age")
 _DECODING_FIELDS = ("stride_t", "stride", "entries", "dim", "lookup_dim", "width", "decoder_blocks")
+_DECODING_STAGES = ("stages", "entries", "dim", "decoder_blocks")
 _FLOATS = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}
 _INTEGERS = {torch.int8: "I8", torch.int32: "I32"}
 _DTYPES = _FLOATS | _INTEGERS
@@ -108,10 +108,8 @@ class Checkpoint:
             {field: getattr(level, field) for field in _DECODING_FIELDS}
             for level in self.config.levels
         ]
-        refinement = self.config.refinement and dataclasses.asdict(self.config.refinement)
-        if refinement:
-            for field in ("encoder_blocks", "worth", "decay"):
-                del refinement[field]
+        stages = self.config.refinement
+        refinement = stages and {field: getattr(stages, field) for field in _DECODING_STAGES}
         shape = {
             "levels": levels,
             "refinement": refinement,

@@ -71,8 +71,9 @@ class RefinementConfig:
         entries: codebook entries of each stage; entry 0 is the zero vector, "nothing to add".
         dim: channels of the vectors that the stages quantise, one after the other.
         encoder_blocks, decoder_blocks: residual blocks on either side of it.
-        worth, decay: an entry other than zero must take away at least ``worth`` · ``decay``^k of
-            a clip's mean energy before all stages, squared error of a vector, at stage k from 0.
+        worth, decay: at stage k, from 0, an entry is taken only if it lowers a vector's squared
+            error by at least ``worth`` · ``decay``^k times the mean squared length of the clip's
+            vectors before the first stage; else it is entry 0. Of the encoder alone.
     """
 
     stages: int
@@ -93,8 +94,9 @@ class RefinementConfig:
                 raise ValueError(f"{name} must be an integer in {least}..{most}, not {value}")
         for name in ("worth", "decay"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 <= value <= 1:
-                raise ValueError(f"{name} must lie in 0..1, not {value}")
+            if type(value) not in (int, float) or not 0 <= value <= 1:
+                raise ValueError(f"{name} must be a number in 0..1, not {value}")
+            object.__setattr__(self, name, float(value))  # equal ones have equal JSON
 
 
 class Grid(NamedTuple):

@@ -124,7 +124,11 @@ class MSVQVAE(nn.Module):
         return Output(picture, tuple(indices), tuple(latents), commitment)
 
     def encode(self, clip: Tensor, quality: int | None = None) -> tuple[Tensor, ...]:
-        """(B, 3, T, H, W) in 0..1 → the first ``quality`` grids, (B, T', H', W') int64 indices."""
+        """(B, 3, T, H, W) in 0..1 → the first ``quality`` grids, (B, T', H', W') int64 indices.
+
+        They are the nearest entries, or at residual stages the zero entry where those are not worth
+        their bits (:class:`ResidualQuantizer`).
+        """
         count = len(self.config.grids) if quality is None else quality
         indices: list[Tensor] = []
         context = None

@@ -14,7 +14,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-DECAY = 0.99  # of the moving averages, per step
+EMA_DECAY = 0.99  # of the moving averages, per step
 DEAD = 0.02  # an entry used less than this fraction of the mean is restarted
 EPSILON = 1e-5
 ROWS = 1 << 15  # vectors looked up at once: bounds the memory of distances
@@ -141,8 +141,8 @@ class Codebook(nn.Module):
         _all_reduce(sums)
         if not bool(sums.isfinite().all()):
             return  # one bad batch would stay in the averages for good
-        self.usage.lerp_(counts, 1 - DECAY)
-        self.total.lerp_(sums, 1 - DECAY)
+        self.usage.lerp_(counts, 1 - EMA_DECAY)
+        self.total.lerp_(sums, 1 - EMA_DECAY)
         # Laplace smoothing keeps rarely used entries finite.
         mass = self.usage.sum()
         smooth = (self.usage + EPSILON) / (mass + entries * EPSILON) * mass
@@ -236,9 +236,9 @@ class ResidualQuantizer(nn.Module):
     """Stages of VQ, each on what those before it left over (SoundStream, section III-C).
 
     Entry 0 of every stage is the zero vector. It takes over wherever the nearest entry would take
-    away too little, by a threshold that falls from stage to stage and is the same all over a clip:
-    so bits go where there is something left to refine, and what is flat or still costs next to none
-    (reverse water-filling; Cover and Thomas, section 10.3.3).
+    away too little, by a threshold that falls from stage to stage and is the same all over a clip.
+    So bits go where most is left to refine, and elsewhere a stage costs next to none (reverse
+    water-filling; Cover and Thomas, section 10.3.3).
 
     Args:
         dim: channels of the vectors to be quantised.
@@ -300,7 +300,7 @@ class ResidualQuantizer(nn.Module):
         return Refined(_grid(passed, grid), tuple(indices), tuple(residuals), loss)
 
     def _choose(self, number: int, rest: Tensor, energy: Tensor) -> Tensor:
-        """Entries (N,) of a stage for what is left over (N, dim); ``energy`` (N,) at the start."""
+        """Entries (N,) of a stage for what is left over (N, dim); ``energy`` by :func:`_energy`."""
         module = self.stages[number]
         assert isinstance(module, Codebook)
         nearest = module.nearest(rest)
@@ -340,7 +340,7 @@ def _rows(z: Tensor) -> Tensor:
 
 
 def _energy(z: Tensor) -> Tensor:
-    """(B, C, T, H, W) → (B·T·H·W,): for every vector the mean squared length in its clip."""
+    """(B, C, T, H, W) → (B·T·H·W,): for every vector the mean squared length in its own clip."""
     energy = z.square().sum(1).flatten(1)
     return energy.mean(1, keepdim=True).expand_as(energy).flatten()
 
@@ -395,12 +395,6 @@ def _parallel() -> bool:
 def _all_reduce(x: Tensor) -> None:
     if _parallel():
         dist.all_reduce(x)
-
-
-def _all_mean(x: Tensor) -> None:
-    if _parallel():
-        dist.all_reduce(x)
-        x /= dist.get_world_size()
 
 
 def _gather(x: Tensor) -> Tensor:

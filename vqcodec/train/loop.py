@@ -279,10 +279,14 @@ class _Run:
 
     def _network(self, init: Checkpoint | None) -> MSVQVAE:
         config = self.config
-        network = MSVQVAE(PRESETS[config.model], rotate=config.rotation, delay=config.delay)
+        architecture = PRESETS[config.model]
+        if config.decoder_only and init is not None:
+            # The codes stay as they are: so does the choice among them.
+            architecture = init.config
+        network = MSVQVAE(architecture, rotate=config.rotation, delay=config.delay)
         if init is not None:
             ready = init.build()
-            shape = _shape(network.config)
+            shape = _shape(PRESETS[config.model])
             if _shape(ready.config) not in (shape, dataclasses.replace(shape, refinement=None)):
                 raise CheckpointError(
                     f"{self.options.init}: of another architecture than {config.model}"
@@ -357,7 +361,12 @@ class _Run:
         self.reporter.validated(self.step, self.last_validation)
 
     def _save(self, path: Path) -> None:
-        info = {"step": self.step, "elapsed": self.elapsed, "config": self.config.to_json()}
+        info = {
+            "step": self.step,
+            "elapsed": self.elapsed,
+            "config": self.config.to_json(),
+            "model": self.network.config.to_json(),
+        }
         save_state(path, self.learner, self.optimizer, info)
 
     def _resume(self, path: Path) -> None:
@@ -368,9 +377,8 @@ class _Run:
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: damaged: {error}") from error
         now = self.config  # a run may be made longer or shorter
-        if now != dataclasses.replace(
-            before, steps=now.steps, minutes=now.minutes, epochs=now.epochs
-        ):
+        same = dataclasses.replace(before, steps=now.steps, minutes=now.minutes, epochs=now.epochs)
+        if now != same or state.info.get("model") != self.network.config.to_json():
             raise CheckpointError(
                 f"{path}: was saved under other settings; use them, another --out, or --restart"
             )

@@ -46,7 +46,8 @@ class PriorTraining:
     Attributes:
         chunks: chunks of footage to encode and train on.
         frames, size: shape of a chunk: multiples of the model's strides.
-        hidden: channels of the hidden layers; the finest level has twice as many.
+        hidden: channels of the hidden layers; twice as many, but at most 256, for the last level
+            before the residual stages.
         embedding: channels of an embedded neighbour.
         batch: chunks a step, of the finest grid; up to four times as many of coarser ones.
         steps: optimiser steps.
@@ -180,6 +181,8 @@ class _Run:
         if PriorConfig(tuple(widened)) == config:
             self.network.load(stored.tensors)
             self.reporter.message("goes on from the prior of --init")
+        else:
+            self.reporter.message("starts afresh: the prior of --init is of another shape")
 
     def encode(self, stopped: Stopped) -> tuple[Codes, Codes] | None:
         """Codes to train on and to validate on; None if stopped."""

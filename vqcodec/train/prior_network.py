@@ -40,10 +40,10 @@ EMBEDDING_FACTOR = 3.0  # of the learning rate: each row is met by few steps
 
 
 def prior_config(model: ModelConfig, *, hidden: int, embedding: int) -> PriorConfig:
-    """The prior of a model: how wide it is for each grid, and what that looks at.
+    """The prior of a model: for each grid its width, and what its indices look at.
 
-    The finest level has twice the width of the others: its indices tell most of each other, and
-    there are enough of them to learn it from.
+    The last level before the residual stages gets twice the width: its indices have most to tell
+    of each other, and there are enough of them to learn it from.
 
     A level looks at its own last steps and at its four sides, at the next coarser level in and
     around the same place, and at all others in the same place. The corners of the last step, tried
@@ -66,7 +66,7 @@ def prior_config(model: ModelConfig, *, hidden: int, embedding: int) -> PriorCon
     )
 
 
-_HIDDEN_AXIS = {"w2": 0, "w_high": 0, "w3": 0, "w_low": 1}  # along which they take hidden channels
+_INPUT_AXIS = {"w2": 0, "w_high": 0, "w3": 0, "w_low": 1}  # of weights that take hidden channels
 _HERE = ((0, 0),)
 _SIDES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 
@@ -285,8 +285,8 @@ class LevelNetwork(nn.Module):
         """See :meth:`PriorNetwork.load`."""
         for name, scale in self.scales.items():
             parameter, tensor = self._parameter(name), tensors[f"{self.number}.{name}"]
-            if name in _HIDDEN_AXIS:  # channels that are new have no say yet
-                axis = _HIDDEN_AXIS[name]
+            if name in _INPUT_AXIS:  # channels that are new have no say yet
+                axis = _INPUT_AXIS[name]
                 new = parameter.shape[axis] - tensor.shape[axis]
                 parameter.narrow(axis, tensor.shape[axis], new).zero_()
             parameter[tuple(map(slice, tensor.shape))] = tensor / scale

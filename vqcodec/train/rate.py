@@ -83,8 +83,12 @@ class PricedNetwork(nn.Module):
 
 def _expected(z: Tensor, codebook: Tensor, symbols: Tensor, costs: Tensor) -> Tensor:
     """(N, C), (K, C), (N,), (N, K) → (N,) expected bits."""
-    noise = NOISE * (z.detach() - codebook[symbols]).square().sum(1).mean().clamp(min=1e-12)
     # ‖z‖² is the same for all entries.
-    closeness = torch.addmm(codebook.square().sum(1) / -2, z, codebook.T) * (2 / noise)
-    expected: Tensor = (closeness.softmax(1) * costs).sum(1)
-    return expected
+    closeness = torch.addmm(codebook.square().sum(1) / -2, z, codebook.T)
+    # A residual stage takes its zero entry where another is nearer but not worth it: there a small
+    # step changes nothing.
+    nearest = closeness.argmax(1) == symbols
+    apart = (z.detach() - codebook[symbols]).square().sum(1)
+    noise = NOISE * (apart * nearest).sum() / nearest.sum().clamp(min=1)
+    expected = ((closeness * (2 / noise.clamp(min=1e-12))).softmax(1) * costs).sum(1)
+    return torch.where(nearest, expected, costs.gather(1, symbols[:, None])[:, 0])
