@@ -55,7 +55,7 @@ bench: $(READY)
 	$(BENCH) --root $(DATA)/eval --limit 8 $(EFFORTS) --json cache/efforts.json
 	$(BENCH) --root $(DATA)/eval --limit 4 --fresh --codec vqcodec@0 $(PEERS) \
 	  --json cache/speed.json
-	$(BIN)/python -m vqcodec.bench.sizes --root $(DATA)/eval --limit 32 > cache/sizes.md
+	$(BIN)/python -m vqcodec.bench.sizes --root $(DATA)/eval --limit 8 > cache/sizes.md
 	mv cache/sizes.md docs/sizes.md
 	$(BIN)/python -m vqcodec.bench.results cache/clips.json cache/videos.json \
 	  cache/authors.json cache/efforts.json $(wildcard cache/ablation.json) cache/speed.json \
