@@ -280,13 +280,13 @@ class _Run:
     def _network(self, init: Checkpoint | None) -> MSVQVAE:
         config = self.config
         architecture = PRESETS[config.model]
-        if config.decoder_only and init is not None:
+        shape = _shape(architecture)
+        if config.decoder_only and init is not None and _shape(init.config) == shape:
             # The codes stay as they are: so does the choice among them.
             architecture = init.config
         network = MSVQVAE(architecture, rotate=config.rotation, delay=config.delay)
         if init is not None:
             ready = init.build()
-            shape = _shape(PRESETS[config.model])
             if _shape(ready.config) not in (shape, dataclasses.replace(shape, refinement=None)):
                 raise CheckpointError(
                     f"{self.options.init}: of another architecture than {config.model}"
