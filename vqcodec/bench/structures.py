@@ -34,7 +34,7 @@ from vqcodec import metrics
 from vqcodec.bench.bdrate import ClipPoints, bd_quality, bd_rate, bootstrap_bd_rate
 from vqcodec.files import replacing
 from vqcodec.model import checkpoint as checkpoints
-from vqcodec.model.config import PRESETS, LevelConfig, ModelConfig, RefinementConfig
+from vqcodec.model.config import PRESETS, LevelConfig, ModelConfig
 from vqcodec.model.network import MSVQVAE
 from vqcodec.model.quantizer import ROWS, Codebook
 from vqcodec.train import data, loop
@@ -111,9 +111,9 @@ def structures(scale: float = 0.5) -> dict[str, Structure]:
     alone = dataclasses.replace(bottom, encoder_blocks=4, fusion_blocks=0)
 
     def residual(stages: int, *levels: LevelConfig) -> ModelConfig:
-        return ModelConfig(
-            levels, RefinementConfig(stages=stages, worth=0.5, decay=0.45), tail_blocks=3
-        )
+        shipped = PRESETS["base"].refinement
+        assert shipped is not None
+        return ModelConfig(levels, dataclasses.replace(shipped, stages=stages), tail_blocks=3)
 
     return {
         "residual": Structure(

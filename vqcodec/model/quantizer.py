@@ -283,8 +283,7 @@ class ResidualQuantizer(nn.Module):
                 waiting = True
                 indices.append(torch.zeros(grid, dtype=torch.int64, device=z.device))
                 continue
-            chosen = self._choose(number, rest, energy)
-            entries = F.embedding(chosen, module.codebook)
+            chosen, entries = self._choose(number, rest, energy)
             if self.training:
                 module.follow(rest, chosen)
             rest = rest - entries
@@ -299,14 +298,18 @@ class ResidualQuantizer(nn.Module):
             passed = passed + (total - passed).detach()
         return Refined(_grid(passed, grid), tuple(indices), tuple(residuals), loss)
 
-    def _choose(self, number: int, rest: Tensor, energy: Tensor) -> Tensor:
-        """Entries (N,) of a stage for what is left over (N, dim); ``energy`` by :func:`_energy`."""
+    def _choose(self, number: int, rest: Tensor, energy: Tensor) -> tuple[Tensor, Tensor]:
+        """A stage's codes (N,) and their entries (N, dim) for what is left over (N, dim).
+
+        ``energy`` is that of the clips before all stages, by :func:`_energy`.
+        """
         module = self.stages[number]
         assert isinstance(module, Codebook)
         nearest = module.nearest(rest)
         entries = F.embedding(nearest, module.codebook)
         taken_away = (entries * (2 * rest - entries)).sum(1)
-        return nearest * (taken_away >= self.worth * self.decay**number * energy)
+        worth_it = taken_away >= self.worth * self.decay**number * energy
+        return nearest * worth_it, entries * worth_it[:, None]
 
     def restart(self) -> None:
         """Wait for ``delay`` steps of training again, then draw the codebooks from data."""
@@ -317,10 +320,9 @@ class ResidualQuantizer(nn.Module):
     def encode(self, z: Tensor, stages: int) -> tuple[Tensor, ...]:
         """(B, dim, T, H, W) float32 → for each of the first ``stages`` (B, T, H, W) int64."""
         rest, energy, indices = _rows(z), _energy(z), []
-        for number, module in enumerate(list(self.stages)[:stages]):
-            assert isinstance(module, Codebook)
-            chosen = self._choose(number, rest, energy)
-            rest = rest - F.embedding(chosen, module.codebook)
+        for number in range(min(stages, len(self.stages))):
+            chosen, entries = self._choose(number, rest, energy)
+            rest = rest - entries
             indices.append(chosen.reshape(z.shape[0], *z.shape[2:]))
         return tuple(indices)
 
