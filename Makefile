@@ -34,11 +34,11 @@ train: $(READY)
 	$(TRAIN) $(RECIPE) --model paper --out runs/paper --minutes 97 --lr 1e-3 --commitment 0.25 \
 	  --delay 150
 	$(TRAIN) $(RECIPE) --init runs/paper/model.safetensors --out runs/base --minutes 75 --lr 1e-3 \
-	  --commitment 0.25 --delay 100 --level-weights 6,40,7,7,7,7,8,18
-	$(TRAIN) $(RECIPE) $(STILLS) --init runs/base/model.safetensors --out runs/longer --minutes 180 \
-	  --lr 6e-4 --commitment 0.25 --delay 0 --level-weights 6,34,9,9,8,8,9,13
+	  --commitment 0.25 --delay 100 --level-weights 6,13,40,7,7,7,7,8,18
+	$(TRAIN) $(RECIPE) $(STILLS) --init runs/base/model.safetensors --out runs/longer --minutes 260 \
+	  --lr 6e-4 --commitment 0.25 --delay 0 --level-weights 6,13,26,9,9,8,8,9,13
 	$(TRAIN) $(RECIPE) $(STILLS) --init runs/longer/model.safetensors --out runs/decoder \
-	  --minutes 31 --lr 4e-4 --commitment 0 --decoder-only --level-weights 6,26,10,10,10,10,10,18
+	  --minutes 31 --lr 4e-4 --commitment 0 --decoder-only --level-weights 6,14,20,9,9,9,9,9,17
 	$(TRAIN) --stage prior --init runs/decoder/model.safetensors --out runs/prior --chunks 4000 \
 	  --minutes 45
 

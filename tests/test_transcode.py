@@ -266,8 +266,11 @@ def test_every_format(coded, codec, tmp_path, name):
 def test_a_part_of_the_file(coded, codec, whole, tmp_path, start, duration, first, count):
     part = decoded(coded.read_bytes(), codec, tmp_path, start=start, duration=duration)
     assert len(part) == count
-    difference = part.astype(int) - whole[first : first + count]
-    assert np.abs(difference).max() <= 1
+    difference = np.abs(part.astype(int) - whole[first : first + count])
+    # Where a part begins or ends between chunks, nothing smooths the seam.
+    begin = REACH if first and first % 32 == 0 else 0
+    end = count - (REACH if first + count < 100 and (first + count) % 32 == 0 else 0)
+    assert difference[begin:end].max(initial=0) <= 1
 
 
 def test_only_the_chunks_of_the_part_are_read(coded, codec, tmp_path):
@@ -305,7 +308,8 @@ def test_truncation(coded, codec, whole, tmp_path):
         result = decode_file(source, tmp_path / "x.mp4", codec=codec, force=True)
         assert result.frames == 64
         assert isinstance(result.problem, TruncatedError)
-    assert np.abs(decoded(cut, codec, tmp_path).astype(int) - whole[:64]).max() <= 1
+    difference = decoded(cut, codec, tmp_path).astype(int) - whole[:64]
+    assert np.abs(difference[:-REACH]).max() <= 1  # the end has no chunk behind it to go over to
     # What was asked for is there:
     assert decode_file(io.BytesIO(cut), io.BytesIO(), codec=codec, duration=3).problem is None
     for length in (5, 30, chunks[0].offset, chunks[0].offset + 20):

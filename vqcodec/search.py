@@ -92,7 +92,7 @@ class _Search:
         self.prior, self.before = prior, before
         self.follows = follows or [False] * len(clips)
         self.books = network.codebooks()
-        self.levels = len(network.config.levels)
+        self.levels = network.config.first_stage
         self.visibility = _visibility(clips)
         self.generator = torch.Generator().manual_seed(0)  # equal input, equal output
         self.price: Tensor | None = None  # λ of each clip, distortion per bit

@@ -73,7 +73,7 @@ def test_geometry(header):
         {"frames": 2**32},
         {"model_id": b"seven.."},
         {"levels": ()},
-        {"levels": (Level(8, 8),) * 9},
+        {"levels": (Level(8, 8),) * 17},
         {"levels": (Level(8, 16),)},  # height 8 is no multiple
         {"width": 4096, "height": 4096, "levels": (Level(1, 1),)},  # 2 MiB cannot hold a chunk
     ],

@@ -87,7 +87,7 @@ def test_other_json_is_refused(text):
 def test_levels_run_from_coarse_to_fine():
     finer = dataclasses.replace(LEVEL, stride=2)
     PriorConfig((LEVEL, finer))
-    for levels in ((finer, LEVEL), (LEVEL,) * 9):
+    for levels in ((finer, LEVEL), (LEVEL,) * 17):
         with pytest.raises(ValueError, match="levels"):
             PriorConfig(levels)
 

@@ -131,6 +131,21 @@ def test_identity_follows_the_decoders_configuration(checkpoint, field):
     assert other.model_id != checkpoint.model_id
 
 
+def test_identity_follows_how_a_level_is_split(checkpoint):
+    top, bottom = checkpoint.config.levels
+    seen = {
+        dataclasses.replace(
+            checkpoint, config=dataclasses.replace(checkpoint.config, levels=(top, level))
+        ).model_id
+        for level in (
+            dataclasses.replace(bottom, split=split, fill_blocks=count)
+            for split in (False, True)
+            for count in (1, 2)
+        )
+    }
+    assert len(seen) == 3  # what fills nothing decides nothing
+
+
 @pytest.mark.parametrize("field", ["stages", "entries", "dim", "decoder_blocks"])
 def test_identity_follows_what_refines_and_the_tail(checkpoint, field):
     config = checkpoint.config

@@ -54,15 +54,26 @@ def test_baselines_differ_from_paper_only_in_what_they_are_for():
 
 def test_base_is_the_papers_network_and_what_refines_it():
     base, paper = PRESETS["base"], PRESETS["paper"]
-    assert dataclasses.replace(base, refinement=None) == paper
-    assert base.grids[:2] == paper.grids == ((8, 8, 1024), (4, 4, 1024))
-    assert base.grids[2:] == ((4, 4, 256),) * 6
+    whole = tuple(dataclasses.replace(level, split=False) for level in base.levels)
+    assert dataclasses.replace(base, levels=whole, refinement=None) == paper
+    assert paper.grids == ((8, 8, 1024), (4, 4, 1024))
+    assert base.grids[:3] == ((8, 8, 1024), (8, 4, 1024), (8, 4, 1024))  # the bottom in halves
+    assert base.grids[3:] == ((4, 4, 256),) * 6
     # Every stage adds 2048 indices of 8 bits.
-    for grids in range(2, 9):
-        expected = paper.bits_per_pixel() + (grids - 2) * 2048 * 8 / 131072
+    for grids in range(3, 10):
+        expected = paper.bits_per_pixel() + (grids - 3) * 2048 * 8 / 131072
         assert base.bits_per_pixel(grids) == pytest.approx(expected)
-    assert base.bits_per_pixel() == base.bits_per_pixel(8)
+    assert base.bits_per_pixel() == base.bits_per_pixel(9)
     assert base.bits_per_pixel(1) == pytest.approx(256 * 10 / 131072)
+    assert base.bits_per_pixel(2) == pytest.approx((256 + 1024) * 10 / 131072)
+
+
+def test_a_split_level_needs_twice_the_steps_of_the_coarsest():
+    top, bottom = LevelConfig(8, 8), LevelConfig(4, 4, split=True)
+    assert ModelConfig((top, bottom)).grids == ((8, 8, 1024), *[(8, 4, 1024)] * 2)
+    for levels in ((bottom,), (dataclasses.replace(top, stride_t=4), bottom)):
+        with pytest.raises(ValueError, match="split"):
+            ModelConfig(levels)
 
 
 def test_a_configuration_without_refinement_says_so_or_nothing():
@@ -88,6 +99,8 @@ def test_a_configuration_without_refinement_says_so_or_nothing():
         {"lookup_dim": 0},
         {"width": float("nan")},
         {"decoder_blocks": -1},
+        {"fill_blocks": -1},
+        {"split": 1},
         {"decoder_blocks": 10**9},
         {"dim": "128"},
         {"colour": 1},
@@ -137,11 +150,11 @@ def test_there_are_at_most_as_many_grids_as_a_header_holds():
     levels = (LevelConfig(8, 8), LevelConfig(4, 4))
     most = ModelConfig(levels, RefinementConfig(stages=MAX_GRIDS - 2))
     assert len(most.grids) == MAX_GRIDS
-    with pytest.raises(ValueError, match="at most 8 grids, not 9"):
+    with pytest.raises(ValueError, match="at most 16 grids, not 17"):
         ModelConfig(levels, RefinementConfig(stages=MAX_GRIDS - 1))
 
 
-@pytest.mark.parametrize("strides", [[], [(4, 4), (8, 8)], [(8, 4), (4, 8)], [(8, 8)] * 9])
+@pytest.mark.parametrize("strides", [[], [(4, 4), (8, 8)], [(8, 4), (4, 8)], [(8, 8)] * 17])
 def test_levels_must_go_from_coarse_to_fine(strides):
     with pytest.raises(ValueError, match=r"level|grids"):
         ModelConfig(tuple(LevelConfig(stride_t=t, stride=s) for t, s in strides))

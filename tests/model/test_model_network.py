@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -10,11 +12,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from vqcodec.model.config import PRESETS, ModelConfig
 from vqcodec.model.network import MSVQVAE
 
+TINY = PRESETS["tiny"]
+SPLIT = dataclasses.replace(
+    TINY, levels=(TINY.levels[0], dataclasses.replace(TINY.levels[1], split=True))
+)
 
-def lively(**options):
+
+def lively(config=TINY, **options):
     """A network whose blocks are not the identity that they start as."""
     torch.manual_seed(0)
-    network = MSVQVAE(PRESETS["tiny"], **options)
+    network = MSVQVAE(config, **options)
+    for fill in network.synthesis.fills.values():
+        torch.nn.init.normal_(fill.out.weight, std=0.1)
     for module_name, parameter in network.named_parameters():
         if ".time." in module_name:
             torch.nn.init.normal_(parameter, std=0.1)
@@ -29,6 +38,11 @@ def tiny():
     return lively().eval().requires_grad_(False)
 
 
+@pytest.fixture(scope="module")
+def split():
+    return lively(SPLIT).eval().requires_grad_(False)
+
+
 def shapes(name, clip_shape):
     """Grid and picture shapes, computed without computing anything else."""
     with FakeTensorMode():
@@ -39,7 +53,7 @@ def shapes(name, clip_shape):
 
 def test_grids_of_the_papers_clip():
     grids, clip = shapes("base", (32, 64, 64))
-    assert grids == [(2, 4, 8, 8)] + 7 * [(2, 8, 16, 16)]
+    assert grids == [(2, 4, 8, 8)] + 2 * [(2, 4, 16, 16)] + 6 * [(2, 8, 16, 16)]
     assert clip == (2, 3, 32, 64, 64)
 
 
@@ -94,6 +108,49 @@ def test_encoding_at_a_lower_quality_gives_the_first_grids(tiny, quality):
     assert len(fewer) == quality
     assert all(torch.equal(a, b) for a, b in zip(fewer, grids, strict=False))
     assert all(int(grid.max()) > 0 for grid in grids)
+
+
+def test_a_split_level_codes_as_a_whole_one_does(tiny, split):
+    state = split.state_dict()
+    state |= {k: v for k, v in tiny.state_dict().items() if k != "synthesis.quality.weight"}
+    split.load_state_dict(state)
+    clip = torch.rand(2, 3, 16, 24, 32)
+    whole, halves = tiny.encode(clip), split.encode(clip)
+    assert torch.equal(halves[1], whole[1][:, ::2])
+    assert torch.equal(halves[2], whole[1][:, 1::2])
+    for a, b in zip(whole[2:], halves[3:], strict=True):
+        assert torch.equal(a, b)
+    assert [len(split.encode(clip, quality)) for quality in range(1, 6)] == [1, 2, 3, 4, 5]
+    assert all(map(torch.equal, split.encode(clip, 2), halves))
+
+
+def test_half_of_a_split_level_leaves_the_other_steps_to_the_fill(split):
+    top, even, odd, *_ = split.encode(torch.rand(2, 3, 16, 24, 32))
+    before = split.decode([top, even])
+    assert not torch.equal(before, split.decode([top]))
+    assert not torch.equal(before, split.decode([top, even, odd]))
+    fill = split.synthesis.fills["1"]
+    vectors = torch.rand(1, 16, 3, 6, 8)
+    filled = fill(vectors, torch.rand(1, 16, 6, 6, 8))
+    assert torch.equal(filled[:, :, ::2], vectors)
+    means = (vectors + torch.cat([vectors[:, :, 1:], vectors[:, :, -1:]], 2)) / 2
+    apart = filled[:, :, 1::2] - means
+    assert apart.abs().max() > 0
+    fresh = MSVQVAE(SPLIT).synthesis.fills["1"](vectors, torch.rand(1, 16, 6, 6, 8))
+    torch.testing.assert_close(fresh[:, :, 1::2], means)
+
+
+@pytest.mark.parametrize("qualities", [(1, 2, 3, 4, 5), (2, 2, 2, 2, 2), (2, 1, 2, 5, 3)])
+def test_each_clip_is_decoded_with_the_halves_that_it_has(split, qualities):
+    clips = torch.rand(5, 3, 8, 24, 16)
+    output = split(clips, torch.tensor(qualities))
+    grids = split.encode(clips)
+    assert all(torch.equal(a, b) for a, b in zip(output.indices, grids, strict=True))
+    for latent, grid in zip(output.latents, grids, strict=True):
+        assert latent[:, 0].shape == grid.shape
+    for number, quality in enumerate(qualities):
+        alone = split.decode([grid[number : number + 1] for grid in grids[:quality]])
+        torch.testing.assert_close(output.clip[number : number + 1].clamp(0, 1), alone)
 
 
 @pytest.mark.parametrize("qualities", [(1, 2, 3, 4), (4, 1, 4, 1), (1, 1, 1, 1), (3, 2, 2, 3)])
@@ -158,8 +215,7 @@ def test_clips_of_a_batch_do_not_see_each_other(tiny):
 
 def test_every_parameter_is_trained():
     # Without this, DDP would wait for gradients that never come.
-    tiny = PRESETS["tiny"]
-    for config in (tiny, ModelConfig(tiny.levels[1:])):
+    for config in (TINY, ModelConfig(TINY.levels[1:])):
         for delay in (0, 1):
             network = MSVQVAE(config, delay=delay)
             for quality in range(1, len(config.grids) + 1):
@@ -168,6 +224,17 @@ def test_every_parameter_is_trained():
                 missing = [n for n, p in network.named_parameters() if p.grad is None]
                 assert not missing
                 network.zero_grad(set_to_none=True)
+
+
+def test_a_fill_is_trained_where_half_a_level_is_decoded():
+    network = lively(SPLIT)
+    for qualities in ([1, 3], [2, 5]):
+        output = network(torch.rand(2, 3, 8, 16, 16), torch.tensor(qualities))
+        output.clip.square().mean().backward()
+        learnt = {n for n, p in network.synthesis.fills.named_parameters() if p.grad is not None}
+        assert bool(learnt) == (2 in qualities)
+    assert learnt == set(dict(network.synthesis.fills.named_parameters()))
+    assert all(p.grad is not None for p in network.parameters())
 
 
 def test_only_what_there_are_grids_for_is_decoded(tiny):

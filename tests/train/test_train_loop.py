@@ -400,6 +400,24 @@ def test_transferred_levels_code_and_decode_as_before(tmp_path, plain):
     torch.testing.assert_close(network.decode(indices), ready.decode(indices))
 
 
+def test_a_level_that_is_split_codes_as_before(tmp_path):
+    tiny = PRESETS["tiny"]
+    torch.manual_seed(1)
+    ready = MSVQVAE(tiny)
+    torch.nn.init.normal_(ready.synthesis.quality.weight)
+    halves = dataclasses.replace(tiny.levels[1], split=True)
+    network = MSVQVAE(dataclasses.replace(tiny, levels=(tiny.levels[0], halves)))
+    assert tiny in loop._beginnings(network.config)
+    assert network.config not in loop._beginnings(tiny)
+    loop._transfer(ready, network)
+    clip = torch.rand(1, 3, 16, 16, 16)
+    before, after = ready.eval().encode(clip), network.eval().encode(clip)
+    for quality in (1, 2, 3, 4):
+        assert torch.equal(
+            network.decode(after[: quality + (quality > 1)]), ready.decode(before[:quality])
+        )
+
+
 def test_decoder_only_keeps_the_codes(quick, options, new_recorder, narrow):
     first = train(dataclasses.replace(quick, delay=0), in_folder(options, "first"), new_recorder())
     tuned = dataclasses.replace(

@@ -13,11 +13,11 @@ from vqcodec.model.config import PRESETS, LevelConfig, ModelConfig, RefinementCo
 from vqcodec.train.prior_network import PriorNetwork, contexts, prior_config
 
 MODEL = ModelConfig(
-    (LevelConfig(8, 8, entries=20), LevelConfig(4, 4, entries=64)),
+    (LevelConfig(8, 8, entries=20), LevelConfig(4, 4, entries=64, split=True)),
     RefinementConfig(stages=2, entries=5),
 )
 CODEBOOKS = [torch.eye(grid.entries)[:, :10] for grid in MODEL.grids]
-SHAPES = ((2, 3, 2), (4, 6, 4), (4, 6, 4), (4, 6, 4))
+SHAPES = ((2, 3, 2), (2, 6, 4), (2, 6, 4), (4, 6, 4), (4, 6, 4))
 
 
 @pytest.fixture(params=[0.5, 4.0], ids=["moderate", "saturating"])
@@ -102,8 +102,8 @@ def test_bits_are_what_coding_costs(network, grids):
     for number, cost in enumerate(prior.cost(chunk, before)):
         bits = network.level(number).bits(tensors(chunk), tensors(before))[0].detach().numpy()
         # The coder spends no more than 24 bits on a digit, and rounds logits to 1/64 bit.
-        np.testing.assert_allclose(np.minimum(bits, 20), np.minimum(cost, 20), atol=0.05)
-        assert abs(bits.mean() - cost.mean()) < 0.005 * cost.mean() or bits.max() > 20
+        np.testing.assert_allclose(np.minimum(bits, 18), np.minimum(cost, 18), atol=0.05)
+        assert abs(bits.mean() - cost.mean()) < 0.005 * cost.mean() or bits.max() > 18
 
 
 def test_all_parameters_learn(network, grids):
@@ -133,13 +133,14 @@ def test_every_model_can_have_a_prior(preset, embedding):
 
 
 def test_embeddings_start_like_the_codebooks():
+    torch.manual_seed(0)
     codebooks = [torch.randn(grid.entries, 3) for grid in MODEL.grids]
     network = PriorNetwork(prior_config(MODEL, hidden=12, embedding=7), codebooks)
     for number, level in enumerate(network.config.levels):
         for source in level.sources:
             table = torch.from_numpy(network.tensors()[f"{number}.embedding.{source}"]).float()
             apart, before = (torch.cdist(x, x).flatten() for x in (table[:-1], codebooks[source]))
-            assert float(torch.corrcoef(torch.stack([apart, before]))[0, 1]) > 0.99
+            assert float(torch.corrcoef(torch.stack([apart, before]))[0, 1]) > 0.98
 
 
 def test_a_wider_network_starts_as_the_narrow_one_and_uses_what_is_new(network, grids):
@@ -157,7 +158,13 @@ def test_a_wider_network_starts_as_the_narrow_one_and_uses_what_is_new(network, 
         assert level._parameter("w_low").grad[:, narrow:].any()
 
 
+def test_odd_steps_look_at_the_even_ones_on_both_sides():
+    even, odd = prior_config(MODEL, hidden=12, embedding=7).levels[1:3]
+    assert {(1, 0, 0, 0), (1, 1, 0, 0), (2, -1, 0, 0)} <= set(odd.neighbours)
+    assert {level for level, *_ in even.neighbours} == {0, 1}
+
+
 def test_the_finest_level_is_twice_as_wide():
     config = prior_config(MODEL, hidden=12, embedding=7)
-    assert [level.hidden for level in config.levels] == [12, 24, 12, 12]
+    assert [level.hidden for level in config.levels] == [12, 24, 24, 12, 12]
     assert prior_config(MODEL, hidden=200, embedding=7).levels[1].hidden == MAX_HIDDEN

@@ -36,7 +36,7 @@ from vqcodec.files import replacing
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model.config import PRESETS, LevelConfig, ModelConfig
 from vqcodec.model.network import MSVQVAE
-from vqcodec.model.quantizer import ROWS, Codebook
+from vqcodec.model.quantizer import ROWS
 from vqcodec.train import data, loop
 from vqcodec.train.config import RunOptions, TrainConfig
 from vqcodec.train.loop import Progress
@@ -401,14 +401,7 @@ def _contexts(number: int, sample: Sample, config: ModelConfig) -> tuple[Tensor,
 
 def _codebook(network: MSVQVAE, number: int) -> Tensor:
     """The vectors of grid ``number``'s entries."""
-    levels = len(network.config.levels)
-    if number < levels:
-        codebook = network.quantizers[number]
-    else:
-        assert network.refiner is not None
-        codebook = network.refiner.stages[number - levels]
-    assert isinstance(codebook, Codebook)
-    return codebook.codebook
+    return network.codebooks()[number]
 
 
 def _standard(table: Tensor) -> Tensor:

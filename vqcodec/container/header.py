@@ -13,7 +13,7 @@ from vqcodec.container.layout import MAGIC, MAJOR, MAX_FRAMES, MAX_PAYLOAD, MINO
 from vqcodec.errors import ChecksumError, FormatError, TruncatedError, UnsupportedError
 
 MAX_SIDE = 4096
-MAX_LEVELS = 8
+MAX_LEVELS = 16
 MAX_ENTRIES = 1 << 15  # so that an index fits int16
 MAX_STRIDE_T = 64
 MAX_STRIDE = 128
@@ -65,7 +65,7 @@ class Header:
         rate: frames per second. Of both ratios, numerator and denominator are 1–65535.
         frames: of the whole file; 0 if not known when the header was written.
         model_id: 8 bytes that name the model (a hash of its configuration and weights).
-        levels: 1–8 levels in the order of the payload, coarsest first.
+        levels: 1–16 levels in the order of the payload, coarsest first.
 
     Raises:
         FormatError: a value outside its range.

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from vqcodec.errors import CheckpointError
 
-MAX_LEVELS = 8
+MAX_LEVELS = 16
 MAX_HIDDEN = 256
 MAX_INPUTS = 768  # 768 · 127² plus biases stays below 2^24, so float32 sums are exact
 MAX_REACH_T = 16  # of a neighbour, in steps of its level
@@ -110,7 +110,7 @@ class PriorConfig:
     """A prior for a hierarchy of levels, coarsest first.
 
     Attributes:
-        levels: 1 to 8; strides may only shrink from one to the next.
+        levels: 1 to 16; strides may only shrink from one to the next.
     """
 
     levels: tuple[LevelPrior, ...]

@@ -106,6 +106,7 @@ class Checkpoint:
         """
         levels = [
             {field: getattr(level, field) for field in _DECODING_FIELDS}
+            | ({"fill_blocks": level.fill_blocks} if level.split else {})
             for level in self.config.levels
         ]
         stages = self.config.refinement

@@ -14,7 +14,21 @@ from typing import Any, NamedTuple
 
 from vqcodec.errors import CheckpointError
 
-MAX_GRIDS = 8  # what a file's header has room for
+MAX_GRIDS = 16  # what a file's header has room for
+
+
+class Grid(NamedTuple):
+    """One grid of indices, and so one quality level: what a file's header says of it.
+
+    Attributes:
+        stride_t: frames per grid step.
+        stride: pixels per grid step.
+        entries: codebook entries; indices are below it.
+    """
+
+    stride_t: int
+    stride: int
+    entries: int
 
 
 @dataclass(frozen=True)
@@ -32,6 +46,9 @@ class LevelConfig:
         encoder_blocks: residual blocks that see only the picture, on this level's grid.
         fusion_blocks: residual blocks after the decoded coarser level has joined.
         decoder_blocks: residual blocks of the decoder on this level's grid.
+        split: the codes make two grids, a quality level each: those of even steps in time, then
+            those of odd steps. Where the second is not there, the decoder fills in between.
+        fill_blocks: residual blocks of the network that does.
     """
 
     stride_t: int
@@ -43,11 +60,13 @@ class LevelConfig:
     encoder_blocks: int = 2
     fusion_blocks: int = 1
     decoder_blocks: int = 2
+    split: bool = False
+    fill_blocks: int = 2
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            if type(getattr(self, field.name)) is not int:
-                raise ValueError(f"{field.name} must be an integer")
+            if type(getattr(self, field.name)) is not (bool if field.name == "split" else int):
+                raise ValueError(f"{field.name} must be of type {field.type}")
         for name in ("stride_t", "stride"):
             value = getattr(self, name)
             if not (1 <= value <= 64 and value & (value - 1) == 0):
@@ -57,9 +76,16 @@ class LevelConfig:
                 raise ValueError(f"{name} must lie in 2..{top}, not {getattr(self, name)}")
         if not 1 <= self.lookup_dim <= self.dim:
             raise ValueError(f"lookup_dim must lie in 1..{self.dim}, not {self.lookup_dim}")
-        for name in ("encoder_blocks", "fusion_blocks", "decoder_blocks"):
+        for name in ("encoder_blocks", "fusion_blocks", "decoder_blocks", "fill_blocks"):
             if not 0 <= getattr(self, name) <= 64:
                 raise ValueError(f"{name} must lie in 0..64, not {getattr(self, name)}")
+
+    @property
+    def grids(self) -> tuple[Grid, ...]:
+        """Its grids of indices, one or two."""
+        if self.split:
+            return (Grid(2 * self.stride_t, self.stride, self.entries),) * 2
+        return (Grid(self.stride_t, self.stride, self.entries),)
 
 
 @dataclass(frozen=True)
@@ -99,20 +125,6 @@ class RefinementConfig:
             object.__setattr__(self, name, float(value))  # equal ones have equal JSON
 
 
-class Grid(NamedTuple):
-    """One grid of indices, and so one quality level: what a file's header says of it.
-
-    Attributes:
-        stride_t: frames per grid step.
-        stride: pixels per grid step.
-        entries: codebook entries; indices are below it.
-    """
-
-    stride_t: int
-    stride: int
-    entries: int
-
-
 @dataclass(frozen=True)
 class ModelConfig:
     """A hierarchy of levels, coarsest first; each finer one refines the last.
@@ -138,14 +150,23 @@ class ModelConfig:
         for coarse, fine in zip(self.levels, self.levels[1:], strict=False):
             if coarse.stride < fine.stride or coarse.stride_t < fine.stride_t:
                 raise ValueError("levels must be ordered from coarse to fine")
+        if any(level.split and 2 * level.stride_t > self.stride_t for level in self.levels):
+            raise ValueError("a split level has at least twice the steps of the coarsest")
 
     @property
     def grids(self) -> tuple[Grid, ...]:
         """All grids of indices, coarsest first: the levels', then the refinement's stages."""
-        grids = [Grid(level.stride_t, level.stride, level.entries) for level in self.levels]
+        grids = [grid for level in self.levels for grid in level.grids]
         if self.refinement is not None:
-            grids += [grids[-1]._replace(entries=self.refinement.entries)] * self.refinement.stages
+            last = self.levels[-1]
+            stage = Grid(last.stride_t, last.stride, self.refinement.entries)
+            grids += [stage] * self.refinement.stages
         return tuple(grids)
+
+    @property
+    def first_stage(self) -> int:
+        """How many grids there are before the refinement's stages."""
+        return sum(len(level.grids) for level in self.levels)
 
     @property
     def stride_t(self) -> int:
@@ -188,8 +209,8 @@ class ModelConfig:
 
 def _two_level(
     *,
-    top: dict[str, int],
-    bottom: dict[str, int],
+    top: dict[str, Any],
+    bottom: dict[str, Any],
     tail_blocks: int,
     refinement: RefinementConfig | None = None,
 ) -> ModelConfig:
@@ -211,9 +232,12 @@ _PAPER = _two_level(
 )
 
 PRESETS: dict[str, ModelConfig] = {
-    # The shipped network: the paper's two grids, then six stages that refine them.
-    "base": dataclasses.replace(
-        _PAPER, refinement=RefinementConfig(stages=6, worth=0.5, decay=0.45)
+    # The shipped network: the paper's two levels, the bottom in two halves, then six stages that
+    # refine them.
+    "base": ModelConfig(
+        levels=(_PAPER.levels[0], dataclasses.replace(_PAPER.levels[1], split=True)),
+        refinement=RefinementConfig(stages=6, worth=0.5, decay=0.45),
+        tail_blocks=_PAPER.tail_blocks,
     ),
     # The paper's grids alone, and its baselines (section 4.3): 512 entries, and a 3D VQ-VAE, the
     # bottom grid alone.

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqcodec.model.config import ModelConfig
+from vqcodec.model.config import LevelConfig, ModelConfig
 from vqcodec.model.layers import Down, Up, blocks
 from vqcodec.model.quantizer import Codebook, ResidualQuantizer, VectorQuantizer
 
@@ -102,18 +102,20 @@ class MSVQVAE(nn.Module):
         commitment = clip.new_zeros(())
         features: list[Tensor] = self.analysis.features(clip)
         for number, stage in enumerate(self.synthesis.stages):
-            latents.append(self.analysis.code(number, features[number], seen))
-            quantized = self.quantizers[number](latents[-1])
-            there = quality > number
-            vectors = quantized.vectors * there[:, None, None, None, None]
+            z = self.analysis.code(number, features[number], seen)
+            quantized = self.quantizers[number](z)
+            there = quality - len(indices)
+            indices += self._parts(number, quantized.indices, 1)
+            latents += self._parts(number, z, 2)
+            vectors = self._keep(number, quantized.vectors, there, context)
             context = stage(vectors, context)
-            seen = context if bool(there.all()) else stage(quantized.vectors, seen)
-            indices.append(quantized.indices)
+            complete = bool((quality >= len(indices)).all())
+            seen = context if complete else stage(quantized.vectors, seen)
             commitment = commitment + quantized.loss
         refined = None
         if self.refiner is not None:
             residual = self.refiner(
-                self.analysis.refine(features[-1], seen), quality - len(self.config.levels)
+                self.analysis.refine(features[-1], seen), quality - self.config.first_stage
             )
             indices += residual.indices
             latents += residual.residuals
@@ -133,29 +135,31 @@ class MSVQVAE(nn.Module):
         indices: list[Tensor] = []
         context = None
         features = self.analysis.features(clip)
-        for number, stage in enumerate(list(self.synthesis.stages)[:count]):
+        for number, stage in enumerate(self.synthesis.stages):
+            if len(indices) >= count:
+                return tuple(indices[:count])
             quantizer = self._quantizer(number)
-            indices.append(quantizer.encode(self.analysis.code(number, features[number], context)))
-            if number + 1 < count:
-                context = stage(quantizer.decode(indices[-1]), context)
-        stages = count - len(self.config.levels)
-        if self.refiner is not None and stages > 0:
+            grid = quantizer.encode(self.analysis.code(number, features[number], context))
+            indices += self._parts(number, grid, 1)
+            if len(indices) < count:
+                context = stage(quantizer.decode(grid), context)
+        if self.refiner is not None and len(indices) < count:
             residual = self.analysis.refine(features[-1], context)
-            indices += self.refiner.encode(residual, stages)
-        return tuple(indices)
+            indices += self.refiner.encode(residual, count - len(indices))
+        return tuple(indices[:count])
 
     def decode(self, indices: Sequence[Tensor]) -> Tensor:
         """Inverse of :meth:`encode`: any number of the first grids → (B, 3, T, H, W) in 0..1."""
         if not 1 <= len(indices) <= len(self.config.grids):
             raise ValueError(f"{len(indices)} grids for a model of {len(self.config.grids)}")
-        levels = len(self.config.levels)
+        first = self.config.first_stage
         books = self.codebooks()
         vectors = [
             F.embedding(grid.long(), book)
-            for grid, book in zip(indices[:levels], books, strict=False)
+            for grid, book in zip(indices[:first], books, strict=False)
         ]
-        if len(indices) > levels:
-            stages = zip(indices[levels:], books[levels:], strict=False)
+        if len(indices) > first:
+            stages = zip(indices[first:], books[first:], strict=False)
             vectors.append(
                 torch.stack([F.embedding(grid.long(), book) for grid, book in stages]).sum(0)
             )
@@ -163,35 +167,71 @@ class MSVQVAE(nn.Module):
 
     def codebooks(self) -> list[Tensor]:
         """The entries of each grid, (K, channels)."""
-        return [codebook.codebook for codebook in self._codebooks()]
+        books = [
+            self._quantizer(number).codebook
+            for number, level in enumerate(self.config.levels)
+            for _ in level.grids
+        ]
+        if self.refiner is not None:
+            books += self.refiner.codebooks()
+        return books
 
     def decode_vectors(self, vectors: Sequence[Tensor], quality: int) -> Tensor:
         """Decode entries instead of their indices; gradients pass.
 
         Args:
-            vectors: for each of the first levels (B, T', H', W', lookup_dim), then, if there are
-                stages of refinement, their sum.
+            vectors: for each of the levels' grids, as many as there are, (B, T', H', W',
+                lookup_dim), then, if there are stages of refinement, their sum.
             quality: how many grids these stand for.
 
         Returns:
             (B, 3, T, H, W) float32 in 0..1.
         """
         context = None
+        rest = [vector.permute(0, 4, 1, 2, 3) for vector in vectors]
         for number, stage in enumerate(self.synthesis.stages):
-            if number < len(vectors):
-                channels_first = vectors[number].permute(0, 4, 1, 2, 3)
-                decoded = self._quantizer(number).project_out(channels_first)
-            else:
-                assert context is not None
-                batch, _, *grid = context.shape
-                decoded = context.new_zeros(batch, self.config.levels[number].dim, *grid)
-            context = stage(decoded, context)
-        refined = None
-        if len(vectors) > len(self.config.levels):
-            refined = vectors[-1].permute(0, 4, 1, 2, 3)
+            count = len(self.config.levels[number].grids)
+            context = stage(self._decoded(number, rest[:count], context), context)
+            rest = rest[count:]
+        refined = rest[0] if rest else None
         levels = torch.full((len(vectors[0]),), quality, device=vectors[0].device)
         assert context is not None
         return self.synthesis.finish(context, refined, levels).clamp(0, 1)
+
+    def _parts(self, number: int, whole: Tensor, axis: int) -> list[Tensor]:
+        """Cut what a level has along its time ``axis`` into what each of its grids has."""
+        if not self.config.levels[number].split:
+            return [whole]
+        halves = whole.reshape(*whole.shape[:axis], -1, 2, *whole.shape[axis + 1 :])
+        return list(halves.unbind(axis + 1))
+
+    def _decoded(self, number: int, parts: Sequence[Tensor], context: Tensor | None) -> Tensor:
+        """A level's code vectors (B, dim, T', H', W') from the entries of the grids there are.
+
+        ``parts`` are (B, lookup_dim, ...).
+        """
+        level, project = self.config.levels[number], self._quantizer(number).project_out
+        if not parts:
+            assert context is not None
+            batch, _, *grid = context.shape
+            return context.new_zeros(batch, level.dim, *grid)
+        if len(parts) < len(level.grids):
+            assert context is not None
+            return self.synthesis.fill(number, project(parts[0]), context)
+        decoded: Tensor = project(torch.stack(list(parts), 3).flatten(2, 3))
+        return decoded
+
+    def _keep(self, number: int, vectors: Tensor, there: Tensor, context: Tensor | None) -> Tensor:
+        """A level's code vectors where of clip b no more than ``there[b]`` of its grids are."""
+        count = len(self.config.levels[number].grids)
+        kept = vectors * (there >= count)[:, None, None, None, None]
+        half = (there > 0) & (there < count)
+        if bool(half.any()):
+            assert context is not None
+            first = self._parts(number, vectors[half], 2)[0]
+            filled = self.synthesis.fill(number, first, context[half])
+            kept = kept.index_put((half.nonzero()[:, 0],), filled.to(kept.dtype))
+        return kept
 
     def sort_codebooks(self) -> None:
         """Number all entries anew, close ones near each other (:meth:`Codebook.sort`)."""
@@ -323,11 +363,19 @@ class Synthesis(nn.Module):
         if config.refinement is not None:
             self.refine = nn.Conv3d(config.refinement.dim, last.width, 1, bias=False)
             self.refined = blocks(config.refinement.decoder_blocks, last.width)
+        self.fills = nn.ModuleDict(
+            {str(number): Fill(level) for number, level in enumerate(config.levels) if level.split}
+        )
         self.quality = nn.Embedding(len(config.grids), last.width)
         nn.init.zeros_(self.quality.weight)
         self.tail = nn.Sequential(
             blocks(config.tail_blocks, last.width), Up(last.width, 3, last.stride_t, last.stride)
         )
+
+    def fill(self, number: int, even: Tensor, context: Tensor) -> Tensor:
+        """All code vectors of a level from those of even steps; see :class:`Fill`."""
+        vectors: Tensor = self.fills[str(number)](even, context)
+        return vectors
 
     def finish(self, context: Tensor, refined: Tensor | None, quality: Tensor) -> Tensor:
         """Context on the finest grid, and what refines it, to (B, 3, T, H, W) float32.
@@ -340,6 +388,28 @@ class Synthesis(nn.Module):
         level = self.quality(quality - 1)[:, :, None, None, None]
         picture: Tensor = self.tail(context + level.to(context.dtype))
         return picture.float() + 0.5
+
+
+class Fill(nn.Module):
+    """Code vectors of odd steps in time, guessed from the even ones and the coarser levels.
+
+    What it learns is the difference from the mean of the step before and the step after.
+    """
+
+    def __init__(self, level: LevelConfig) -> None:
+        super().__init__()
+        self.join = nn.Conv3d(2 * level.dim + level.width, level.width, 1)
+        self.blocks = blocks(level.fill_blocks, level.width)
+        self.out = nn.Conv3d(level.width, level.dim, 1)
+        for parameter in self.out.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, even: Tensor, context: Tensor) -> Tensor:
+        """(B, dim, T'/2, H', W'), context (B, width, T', H', W') → (B, dim, T', H', W')."""
+        after = torch.cat([even[:, :, 1:], even[:, :, -1:]], 2)
+        x = torch.cat([even, after, context[:, :, 1::2]], 1)
+        odd = (even + after) / 2 + self.out(self.blocks(self.join(x)))
+        return torch.stack([even, odd], 3).flatten(2, 3)
 
 
 class Stage(nn.Module):

@@ -311,6 +311,10 @@ class ResidualQuantizer(nn.Module):
         worth_it = taken_away >= self.worth * self.decay**number * energy
         return nearest * worth_it, entries * worth_it[:, None]
 
+    def codebooks(self) -> list[Tensor]:
+        """The entries of each stage, (K, dim)."""
+        return [module.codebook for module in self.stages if isinstance(module, Codebook)]
+
     def restart(self) -> None:
         """Wait for ``delay`` steps of training again, then draw the codebooks from data."""
         for module in self.stages:

@@ -287,7 +287,7 @@ class _Run:
         network = MSVQVAE(architecture, rotate=config.rotation, delay=config.delay)
         if init is not None:
             ready = init.build()
-            if _shape(ready.config) not in (shape, dataclasses.replace(shape, refinement=None)):
+            if _shape(ready.config) not in _beginnings(shape):
                 raise CheckpointError(
                     f"{self.options.init}: of another architecture than {config.model}"
                 )
@@ -313,11 +313,14 @@ class _Run:
         if self.world == 1:
             return self.learner
         # The quantisers keep their buffers in step themselves. Where clips differ in quality, the
-        # graph differs from step to step and from process to process.
+        # graph differs from step to step and from process to process; and only half of a split
+        # level needs its fill.
+        config = self.config
+        split = any(level.split for level in self.network.config.levels)
         return DistributedDataParallel(
             self.learner,
             broadcast_buffers=False,
-            find_unused_parameters=bool(self.config.level_weights) or self.config.decoder_only,
+            find_unused_parameters=bool(config.level_weights) or config.decoder_only or split,
         )
 
     def _agree(self, stop: bool) -> bool:
@@ -419,18 +422,35 @@ def _shape(config: ModelConfig) -> ModelConfig:
     return dataclasses.replace(config, refinement=refinement)
 
 
+def _beginnings(config: ModelConfig) -> list[ModelConfig]:
+    """Architectures to go on from: this one, without refinement, with no level split."""
+    levels = tuple(dataclasses.replace(level, split=False) for level in config.levels)
+    found = [config, dataclasses.replace(config, levels=levels)]
+    return found + [dataclasses.replace(each, refinement=None) for each in found]
+
+
 def _transfer(ready: MSVQVAE, network: MSVQVAE) -> None:
-    """Start from another network's weights; a refinement that it lacks starts afresh."""
+    """Start from another network's weights; what it lacks starts afresh."""
     state = network.state_dict()
     for name, tensor in ready.state_dict().items():
-        if name == "synthesis.quality.weight":  # one row for each level; there may be more now
-            state[name][: len(tensor)] = tensor
+        if name == "synthesis.quality.weight":  # a row for each grid; there may be more now
+            row = {owner: number for number, owner in enumerate(_owners(ready.config))}
+            for number, owner in enumerate(_owners(network.config)):
+                if owner in row:
+                    state[name][number] = tensor[row[owner]]
         else:
             state[name] = tensor
     network.load_state_dict(state)
     network.adopt_codebooks()
     if ready.refiner is None and network.refiner is not None:
         network.refiner.restart()
+
+
+def _owners(config: ModelConfig) -> list[int]:
+    """Of each grid the number of the level, or stage behind the levels, that it is of."""
+    levels = [number for number, level in enumerate(config.levels) for _ in level.grids]
+    stages = len(config.grids) - len(levels)
+    return levels + list(range(len(config.levels), len(config.levels) + stages))
 
 
 def _check_shape(config: TrainConfig, network: MSVQVAE) -> None:

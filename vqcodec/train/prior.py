@@ -156,10 +156,9 @@ class _Run:
         except OSError as error:
             raise OutputError(f"{options.out}: {error.strerror}") from error
         torch.manual_seed(config.seed)
-        state = self.checkpoint.build().state_dict()
         self.network = PriorNetwork(
             prior_config(model, hidden=config.hidden, embedding=config.embedding),
-            [tensor for name, tensor in state.items() if name.endswith(".codebook")],
+            self.checkpoint.build().codebooks(),
         ).to(options.device)
         self._warm_start()
         self.optimizer = torch.optim.Adam(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -42,20 +43,22 @@ EMBEDDING_FACTOR = 3.0  # of the learning rate: each row is met by few steps
 def prior_config(model: ModelConfig, *, hidden: int, embedding: int) -> PriorConfig:
     """The prior of a model: for each grid its width, and what its indices look at.
 
-    The last level before the residual stages gets twice the width: its indices have most to tell
-    of each other, and there are enough of them to learn it from.
+    The grids of the last level before the residual stages get twice the width: their indices have
+    most to tell of each other, and there are enough of them to learn it from.
 
-    A level looks at its own last steps and at its four sides, at the next coarser level in and
-    around the same place, and at all others in the same place. The corners of the last step, tried
+    A grid looks at its own last steps and at its four sides, at the grid before it in and around
+    the same place, and at all others in the same place. That of odd steps looks at the even ones
+    before and after it. The corners of the last step, tried
     too, did not pay within the training there is time for.
     """
+    last = range(model.first_stage - len(model.levels[-1].grids), model.first_stage)
     return PriorConfig(
         tuple(
             LevelPrior(
                 grid.stride_t,
                 grid.stride,
                 grid.entries,
-                min(2 * hidden, MAX_HIDDEN) if number == len(model.levels) - 1 else hidden,
+                min(2 * hidden, MAX_HIDDEN) if number in last else hidden,
                 embedding,
                 neighbours=_neighbours(model, number, MAX_INPUTS // embedding),
                 shifts=SHIFTS,
@@ -72,19 +75,39 @@ _SIDES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 
 
 def _neighbours(model: ModelConfig, number: int, most: int) -> tuple[Neighbour, ...]:
-    """What level ``number`` looks at: up to ``most`` codes, those that tell more first."""
-    found = [
-        (number, -1, _HERE),
-        (number, 0, _SIDES),
-        *((source, 0, _HERE) for source in reversed(range(number))),
-        (number, -1, _SIDES),
-    ]
-    if number:
-        found.append((number - 1, 0, _SIDES))
-        if model.grids[number - 1].stride_t > model.grids[number].stride_t:
-            found += [(number - 1, 1, _HERE), (number - 1, -1, _HERE)]
-    found.append((number, -2, _HERE))
+    """What grid ``number`` looks at: up to ``most`` codes, those that tell more first."""
+    odd = _odd_grids(model)
+    before = [number - 1, number - 2] if number - 1 in odd else [number - 1]
+    if number in odd:
+        found = [
+            (number - 1, 0, _HERE),
+            (number - 1, 1, _HERE),
+            (number, 0, _SIDES),
+            (number, -1, _HERE),
+            (number - 1, 0, _SIDES),
+            (number - 1, 1, _SIDES),
+            *((source, 0, _HERE) for source in reversed(range(number - 1))),
+            (number, -1, _SIDES),
+        ]
+    else:
+        found = [
+            (number, -1, _HERE),
+            (number, 0, _SIDES),
+            *((source, 0, _HERE) for source in reversed(range(number))),
+            (number, -1, _SIDES),
+        ]
+        if number:
+            found += [(source, 0, _SIDES) for source in before]
+            if model.grids[number - 1].stride_t > model.grids[number].stride_t:
+                found += [(number - 1, 1, _HERE), (number - 1, -1, _HERE)]
+        found.append((number, -2, _HERE))
     return tuple(Neighbour(source, dt, *at) for source, dt, places in found for at in places)[:most]
+
+
+def _odd_grids(model: ModelConfig) -> set[int]:
+    """Numbers of the grids that hold the odd steps of a split level."""
+    ends = accumulate(len(level.grids) for level in model.levels)
+    return {end - 1 for end, level in zip(ends, model.levels, strict=True) if level.split}
 
 
 class PriorNetwork(nn.Module):
