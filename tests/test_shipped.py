@@ -67,6 +67,24 @@ def test_a_real_clip(tmp_path, capsys, clip):
     assert quality > FLOOR
 
 
+def test_every_level_is_a_prefix_of_the_highest(tmp_path):
+    from vqcodec.codec import Codec
+    from vqcodec.indices import open as open_indices
+
+    codec, whole = Codec.load(), tmp_path / "whole.vqv"
+    write_video(tmp_path / "in.mkv", scene(16))
+    vq("encode", tmp_path / "in.mkv", whole, "--quality", len(codec.levels))
+    with open_indices(whole) as file:
+        [chunk] = file
+        grids = chunk.grids()
+    assert len(grids) == len(codec.levels)
+    for quality in range(1, len(codec.levels) + 1):
+        vq("cut", whole, tmp_path / "cut.vqv", "--quality", quality, "-f")
+        vq("decode", tmp_path / "cut.vqv", tmp_path / str(quality))
+        decoded = read_frames(f"{tmp_path}/{quality}/%06d.png")
+        np.testing.assert_array_equal(decoded, codec.decode(grids[:quality]))
+
+
 def test_a_batch_gives_the_same_indices_as_one_by_one():
     from vqcodec.codec import Codec
 

@@ -25,7 +25,6 @@ from vqcodec.errors import (
     TruncatedError,
     UnsupportedError,
 )
-from vqcodec.model.registry import DEFAULT_QUALITY
 from vqcodec.seam import REACH
 from vqcodec.transcode import decode_file, encode_file
 from vqcodec.video import probe, read_frames
@@ -118,7 +117,9 @@ def test_a_part_of_the_source(video, codec):
     assert result.header.frames == 32
     source = read_frames(video, start=Fraction(1, 2), duration=2)
     (chunk,) = Reader(io.BytesIO(data))
-    for stored, fresh in zip(chunk.grids(), codec.encode(source, DEFAULT_QUALITY), strict=True):
+    for stored, fresh in zip(
+        chunk.grids(), codec.encode(source, codec.default_quality), strict=True
+    ):
         assert np.mean(stored != fresh) < 0.01
 
 
@@ -179,7 +180,7 @@ def test_quality(video, codec, tmp_path):
         sizes.append(len(data))
         assert len(decoded(data, codec, tmp_path)) == 100
     assert sizes == sorted(sizes)
-    assert encoded(video, codec)[1].header.levels == codec.levels[:DEFAULT_QUALITY]
+    assert encoded(video, codec)[1].header.levels == codec.levels[: codec.default_quality]
     with pytest.raises(QualityError, match="1 to 4, not 5"):
         encode_file(video, tmp_path / "x.vqv", codec=codec, quality=5)
     assert not (tmp_path / "x.vqv").exists()

@@ -27,7 +27,7 @@ class Codec:
 
     Frames are uint8 (T, H, W, 3) RGB; H and W multiples of ``stride``, T any number from 1. Grids
     are int16 (T', H', W'), one for each level, coarsest first, where T' counts steps over T padded
-    up to a multiple of ``stride_t``: (4, 8, 8), (8, 16, 16), ... for 32 frames of 64×64.
+    up to a multiple of ``stride_t``: (4, 8, 8), (4, 16, 16), ... for 32 frames of 64×64.
 
     Quality level *q* is the first *q* grids: encoding can stop there, and decoding takes what
     there is.
@@ -35,6 +35,7 @@ class Codec:
     Attributes:
         model_id: 8 bytes, as files store it.
         levels: strides and codebook sizes of all levels, as files store them.
+        default_quality: the level without any refinement: top and bottom, as in the paper.
         prior: predicts indices, for the range packer; None if the model has none.
         stride, stride_t: of the coarsest level.
     """
@@ -45,6 +46,7 @@ class Codec:
             self._network = checkpoint.build().to(self._device)
         self.model_id = checkpoint.model_id[:MODEL_ID_BYTES]
         self.levels = tuple(Level(*grid) for grid in checkpoint.config.grids)
+        self.default_quality = checkpoint.config.first_stage
         self.prior = None if checkpoint.prior is None else checkpoint.prior.build()
         self.stride, self.stride_t = checkpoint.config.stride, checkpoint.config.stride_t
 

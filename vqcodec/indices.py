@@ -16,7 +16,7 @@ def open(path: Path | str, model: Path | str | None = None) -> VqvFile:
     """Open a ``.vqv`` file; iterating yields its chunks, and ``chunk.grids()`` their indices.
 
     Each grid is int16 (T', H', W'), coarsest level first, as ``file.header.grid_shapes(frames)``
-    tells: for 32 frames of 64×64 (4, 8, 8), (8, 16, 16), ... If the file needs the prior of its
+    tells: for 32 frames of 64×64 (4, 8, 8), (4, 16, 16), ... If the file needs the prior of its
     model, that is read from the checkpoint when it is first needed. No network is loaded.
 
     Args:

@@ -23,7 +23,7 @@ from vqcodec.container.layout import MAX_FRAMES, Tag
 from vqcodec.errors import CheckpointError, FormatError, ModelMismatchError, SourceError
 from vqcodec.files import replacing, writing
 from vqcodec.memory import DEFAULT_MEMORY, Allowance, output_bytes
-from vqcodec.model.registry import DEFAULT_EFFORT, DEFAULT_QUALITY
+from vqcodec.model.registry import DEFAULT_EFFORT
 from vqcodec.ratecontrol import LEAST_EFFORT, Outcome, Survey, Target
 from vqcodec.seam import Seams
 from vqcodec.video import FORMATS, Damage, format_of, open_sink, open_video
@@ -206,7 +206,7 @@ def encode_file(
             trade = 0  # bits are as many for any codes
         most = quality
         if quality is None and goal is None:
-            most = min(DEFAULT_QUALITY, len(codec.levels))
+            most = codec.default_quality
         header = Header(
             width=width,
             height=height,

@@ -110,7 +110,8 @@ def test_encoding_at_a_lower_quality_gives_the_first_grids(tiny, quality):
     assert all(int(grid.max()) > 0 for grid in grids)
 
 
-def test_a_split_level_codes_as_a_whole_one_does(tiny, split):
+def test_a_split_level_codes_as_a_whole_one_does(tiny):
+    split = lively(SPLIT).eval()
     state = split.state_dict()
     state |= {k: v for k, v in tiny.state_dict().items() if k != "synthesis.quality.weight"}
     split.load_state_dict(state)

@@ -407,8 +407,9 @@ def test_a_level_that_is_split_codes_as_before(tmp_path):
     torch.nn.init.normal_(ready.synthesis.quality.weight)
     halves = dataclasses.replace(tiny.levels[1], split=True)
     network = MSVQVAE(dataclasses.replace(tiny, levels=(tiny.levels[0], halves)))
-    assert tiny in loop._beginnings(network.config)
-    assert network.config not in loop._beginnings(tiny)
+    shapes = [loop._shape(each.config) for each in (ready, network)]
+    assert shapes[0] in loop._beginnings(shapes[1])
+    assert shapes[1] not in loop._beginnings(shapes[0])
     loop._transfer(ready, network)
     clip = torch.rand(1, 3, 16, 16, 16)
     before, after = ready.eval().encode(clip), network.eval().encode(clip)
@@ -416,6 +417,11 @@ def test_a_level_that_is_split_codes_as_before(tmp_path):
         assert torch.equal(
             network.decode(after[: quality + (quality > 1)]), ready.decode(before[:quality])
         )
+    torch.nn.init.normal_(network.synthesis.quality.weight)
+    again = MSVQVAE(network.config)
+    loop._transfer(network, again)
+    for name, tensor in network.synthesis.state_dict().items():
+        assert torch.equal(again.synthesis.state_dict()[name], tensor), name
 
 
 def test_decoder_only_keeps_the_codes(quick, options, new_recorder, narrow):

@@ -111,7 +111,7 @@ class VqcodecAdapter:
 def _ladder(levels: int, effort: int) -> Iterator[str]:
     """Settings from high rate to low. A search is slow: it leaves out levels that tell little."""
     for quality in range(levels, 0, -1):
-        if not effort or quality <= 4 or quality % 2 == 0 or quality == levels:
+        if not effort or quality <= 4 or (levels - quality) % 3 == 0:
             yield f"quality {quality}"
 
 

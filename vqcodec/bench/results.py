@@ -54,8 +54,8 @@ def method_lines(bench: Bench) -> list[str]:
     ]
     if tables.measured(bench, ours=True):
         lines.append(
-            "Ours: the ladder is the quality level, at the effort behind the @. Between levels 1 "
-            "and 2 we have no point, so there our curves, and BD-rates over them, are interpolated."
+            "Ours: the ladder is the quality level, at the effort behind the @. Levels 1, 2 and 3 "
+            "lie far apart; between them our curves, and BD-rates over them, are interpolated."
         )
     lines += [f"{c.name} is {c.title}: `{c.identity}`." for c in tables.measured(bench)]
     lines += [f"{c.name} left out: {c.missing}." for c in bench.codecs if c.missing]

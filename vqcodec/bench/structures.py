@@ -344,12 +344,13 @@ def conditional_bits(number: int, fit: Sample, test: Sample, network: MSVQVAE) -
     entries = network.config.grids[number].entries
     columns, targets = (x.to(device) for x in _contexts(number, fit, network.config))
     own = fit[number].shape[1] > 1
-    tables = [_codebook(network, number)] * sum(own or not earlier for earlier, *_ in _SAME)
-    tables += [_codebook(network, earlier) for earlier in range(number)]
+    books = network.codebooks()
+    tables = [books[number]] * sum(own or not earlier for earlier, *_ in _SAME)
+    tables += books[:number]
     model = ContextModel(
         tables,
         int(columns[:, -1].max()) + 1,
-        _codebook(network, number),
+        books[number],
         torch.bincount(targets, minlength=entries).float(),
     ).to(device)
     steps = min(FIT_STEPS, math.ceil(PASSES * len(targets) / BATCH))
@@ -397,11 +398,6 @@ def _contexts(number: int, sample: Sample, config: ModelConfig) -> tuple[Tensor,
     rows, places = torch.arange(height)[:, None] % s, torch.arange(width) % s
     columns.append(((steps * s + rows) * s + places).expand(clips, -1, -1, -1))
     return torch.stack([column.reshape(-1) for column in columns], 1), own.reshape(-1)
-
-
-def _codebook(network: MSVQVAE, number: int) -> Tensor:
-    """The vectors of grid ``number``'s entries."""
-    return network.codebooks()[number]
 
 
 def _standard(table: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import click
 from vqcodec.cli import options
 from vqcodec.cli.progress import FrameProgress, warn
 from vqcodec.memory import DEFAULT_MEMORY
-from vqcodec.model.registry import DEFAULT_EFFORT, DEFAULT_QUALITY
+from vqcodec.model.registry import DEFAULT_EFFORT
 
 if TYPE_CHECKING:
     from vqcodec.transcode import Encoded
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @click.option(
     "--quality",
     type=options.QUALITY,
-    help=f"How many levels of the model are in the file.  [default: {DEFAULT_QUALITY}]",
+    help="How many levels of the model are in the file.  [default: the paper's, top and bottom]",
 )
 @click.option(
     "--effort",

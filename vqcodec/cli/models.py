@@ -39,8 +39,8 @@ def models(as_json: bool) -> None:
         with contextlib.suppress(KeyError, TypeError, ValueError):  # of no validation
             validation = model.card["validation"]
             levels = list(zip(validation["psnr"], validation["bpp"], strict=True))
-            told = ", ".join(f"{psnr:.2f} dB at {bpp:.4f}" for psnr, bpp in levels[:2])
-            if len(levels) > 2:
+            told = ", ".join(f"{psnr:.2f} dB at {bpp:.4f}" for psnr, bpp in levels[:3])
+            if len(levels) > 3:
                 told += " … {:.2f} dB at {:.4f}".format(*levels[-1])
             told += " bpp, fixed length"
         mark = "*" if model.name == DEFAULT else " "

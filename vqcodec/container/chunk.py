@@ -31,7 +31,7 @@ T = TypeVar("T")
 Grids: TypeAlias = tuple[Grid, ...]
 FindPrior: TypeAlias = "Callable[[], Prior | None]"
 
-AHEAD_PIXELS = 64 * 32 * 64 * 64  # of chunks that are unpacked together: 130 MiB at the most
+AHEAD_PIXELS = 64 * 32 * 64 * 64  # of chunks unpacked together, by up to 8 levels: 130 MiB at most
 AHEAD_BYTES = 1 << 23
 LEAST_PIXELS = 64 * 64  # as many count for the smallest chunk, which takes some KiB here
 
@@ -250,7 +250,8 @@ def unpacked_ahead(
             else:
                 gathered.append(item)
                 if isinstance(item, Chunk):
-                    pixels += max(LEAST_PIXELS, item.pixels)
+                    eighths = max(8, len(item.header.levels))
+                    pixels += max(LEAST_PIXELS, item.pixels * eighths // 8)
                     nbytes += len(item.payload)
                     if item.tag in PICTURE_TAGS and wanted(item):
                         chunks.append(item)

@@ -52,7 +52,7 @@ def open(path: Path | str, find_prior: FindPrior = lambda _header: None) -> VqvF
     """Open a ``.vqv`` file; iterating yields its chunks, and ``chunk.grids()`` their indices.
 
     Each grid is int16 (T', H', W'), coarsest level first, as ``file.header.grid_shapes(frames)``
-    tells: for 32 frames of 64×64 (4, 8, 8), (8, 16, 16), ...
+    tells: for 32 frames of 64×64 (4, 8, 8), (4, 16, 16), ...
 
     Args:
         path: of the file.

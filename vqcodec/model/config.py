@@ -147,11 +147,11 @@ class ModelConfig:
             raise ValueError(f"a model has at most {MAX_GRIDS} grids, not {len(self.grids)}")
         if type(self.tail_blocks) is not int or not 0 <= self.tail_blocks <= 64:
             raise ValueError(f"tail_blocks must lie in 0..64, not {self.tail_blocks}")
-        for coarse, fine in zip(self.levels, self.levels[1:], strict=False):
-            if coarse.stride < fine.stride or coarse.stride_t < fine.stride_t:
-                raise ValueError("levels must be ordered from coarse to fine")
         if any(level.split and 2 * level.stride_t > self.stride_t for level in self.levels):
             raise ValueError("a split level has at least twice the steps of the coarsest")
+        for coarse, fine in zip(self.grids, self.grids[1:], strict=False):
+            if coarse.stride < fine.stride or coarse.stride_t < fine.stride_t:
+                raise ValueError("levels must be ordered from coarse to fine")
 
     @property
     def grids(self) -> tuple[Grid, ...]:
@@ -187,7 +187,11 @@ class ModelConfig:
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces; equal configurations give equal text."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        data = dataclasses.asdict(self)
+        for level in data["levels"]:
+            if not level["split"]:  # the text is what it was before levels could be split
+                del level["split"], level["fill_blocks"]
+        return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> ModelConfig:

@@ -44,7 +44,8 @@ class MSVQVAE(nn.Module):
     """The network of a :class:`ModelConfig`.
 
     A quality level *q* is the first *q* grids of indices. The decoder takes any of them: vectors
-    of levels that are not there are zero, and its tail is told how many there are.
+    of levels that are not there are zero, the odd steps of a split level that has but its even ones
+    are filled in, and the tail is told how many grids there are.
 
     Parameters named ``analysis.*`` run only in the encoder; all others decide decoded pictures
     (see :attr:`vqcodec.model.checkpoint.Checkpoint.model_id`).

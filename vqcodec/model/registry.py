@@ -16,7 +16,6 @@ from vqcodec.errors import CheckpointError, ModelMismatchError
 from vqcodec.model.header import read_header
 
 DEFAULT = "base"
-DEFAULT_QUALITY = 2  # or all that a model has
 DEFAULT_EFFORT = 0
 
 

@@ -116,6 +116,8 @@ class _Run:
         self.stored = None
         if init is not None and init.config.grids == self.network.config.grids:
             self.stored = init.prior
+        elif init is not None and init.prior is not None:
+            reporter.message("the prior of --init is left behind: it is for other grids")
         self.prior = self._prior()
         # All that learns: in one pass, in one state.
         self.learner: nn.Module = self.network
@@ -281,9 +283,9 @@ class _Run:
         config = self.config
         architecture = PRESETS[config.model]
         shape = _shape(architecture)
-        if config.decoder_only and init is not None and _shape(init.config) == shape:
+        if config.decoder_only and init is not None and init.config.refinement is not None:
             # The codes stay as they are: so does the choice among them.
-            architecture = init.config
+            architecture = dataclasses.replace(architecture, refinement=init.config.refinement)
         network = MSVQVAE(architecture, rotate=config.rotation, delay=config.delay)
         if init is not None:
             ready = init.build()
@@ -416,15 +418,21 @@ class _Run:
 
 def _shape(config: ModelConfig) -> ModelConfig:
     """A configuration less what no weight depends on."""
-    if config.refinement is None:
-        return config
-    refinement = dataclasses.replace(config.refinement, worth=0.0, decay=1.0)
-    return dataclasses.replace(config, refinement=refinement)
+    levels = tuple(
+        level if level.split else dataclasses.replace(level, fill_blocks=0)
+        for level in config.levels
+    )
+    refinement = config.refinement
+    if refinement is not None:
+        refinement = dataclasses.replace(refinement, worth=0.0, decay=1.0)
+    return dataclasses.replace(config, levels=levels, refinement=refinement)
 
 
 def _beginnings(config: ModelConfig) -> list[ModelConfig]:
     """Architectures to go on from: this one, without refinement, with no level split."""
-    levels = tuple(dataclasses.replace(level, split=False) for level in config.levels)
+    levels = tuple(
+        dataclasses.replace(level, split=False, fill_blocks=0) for level in config.levels
+    )
     found = [config, dataclasses.replace(config, levels=levels)]
     return found + [dataclasses.replace(each, refinement=None) for each in found]
 
@@ -434,10 +442,9 @@ def _transfer(ready: MSVQVAE, network: MSVQVAE) -> None:
     state = network.state_dict()
     for name, tensor in ready.state_dict().items():
         if name == "synthesis.quality.weight":  # a row for each grid; there may be more now
-            row = {owner: number for number, owner in enumerate(_owners(ready.config))}
-            for number, owner in enumerate(_owners(network.config)):
-                if owner in row:
-                    state[name][number] = tensor[row[owner]]
+            rows = dict(zip(_owners(ready.config), tensor, strict=True))
+            for row, (owner, missing) in zip(state[name], _owners(network.config), strict=True):
+                row.copy_(rows.get((owner, missing), rows.get((owner, 0), row)))
         else:
             state[name] = tensor
     network.load_state_dict(state)
@@ -446,11 +453,11 @@ def _transfer(ready: MSVQVAE, network: MSVQVAE) -> None:
         network.refiner.restart()
 
 
-def _owners(config: ModelConfig) -> list[int]:
-    """Of each grid the number of the level, or stage behind the levels, that it is of."""
-    levels = [number for number, level in enumerate(config.levels) for _ in level.grids]
-    stages = len(config.grids) - len(levels)
-    return levels + list(range(len(config.levels), len(config.levels) + stages))
+def _owners(config: ModelConfig) -> list[tuple[int, int]]:
+    """Of each grid the level, or stage behind the levels, and how many more grids that has."""
+    counts = [len(level.grids) for level in config.levels]
+    counts += [1] * (len(config.grids) - config.first_stage)
+    return [(owner, more) for owner, count in enumerate(counts) for more in reversed(range(count))]
 
 
 def _check_shape(config: TrainConfig, network: MSVQVAE) -> None:

@@ -48,8 +48,8 @@ def prior_config(model: ModelConfig, *, hidden: int, embedding: int) -> PriorCon
 
     A grid looks at its own last steps and at its four sides, at the grid before it in and around
     the same place, and at all others in the same place. That of odd steps looks at the even ones
-    before and after it. The corners of the last step, tried
-    too, did not pay within the training there is time for.
+    before and after it. The corners of the last step, tried too, did not pay within the training
+    there is time for.
     """
     last = range(model.first_stage - len(model.levels[-1].grids), model.first_stage)
     return PriorConfig(
@@ -98,8 +98,9 @@ def _neighbours(model: ModelConfig, number: int, most: int) -> tuple[Neighbour, 
         ]
         if number:
             found += [(source, 0, _SIDES) for source in before]
-            if model.grids[number - 1].stride_t > model.grids[number].stride_t:
-                found += [(number - 1, 1, _HERE), (number - 1, -1, _HERE)]
+            # The steps of the grid before that come next, on either side.
+            if model.grids[number - 1].stride_t > model.grids[number].stride_t or number + 1 in odd:
+                found += [(before[-1], 1, _HERE), (number - 1, -1, _HERE)]
         found.append((number, -2, _HERE))
     return tuple(Neighbour(source, dt, *at) for source, dt, places in found for at in places)[:most]
 
