@@ -7,7 +7,7 @@
 
     with vqcodec.open("out.vqv") as file:
         for chunk in file:
-            top, bottom = chunk.grids()  # int16 (T/8, H/8, W/8) and (T/4, H/4, W/4)
+            top, even, odd = chunk.grids()  # int16 (T/8, H/8, W/8) and twice (T/8, H/4, W/4)
 
     codec = vqcodec.Codec.load()
     indices = codec.encode(frames)  # uint8 (T, H, W, 3)

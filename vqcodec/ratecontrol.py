@@ -35,6 +35,9 @@ LEAST_EFFORT = 2  # without search there is nothing to steer by
 TOLERANCE = 0.05
 NEAREST = -1.0  # the place of the nearest codes
 MOST_TRADE = 16.0  # beyond it pictures fall apart and hardly a bit is saved
+FAIR = MOST_TRADE ** (-1 / 3)  # the place of a trade of 1
+MOST_BYTES = (NEAREST, 0.0)  # places, of which either may take the most bytes of a level
+LEAST_BYTES = (FAIR, 1.0)  # and the least: bits that count too much mislead
 SAMPLE_CHUNKS = 16
 SAMPLE_PIXELS = SAMPLE_CHUNKS * 32 * 256 * 256  # fewer chunks of larger pictures: 100 MB in all
 SAMPLE_SPANS = 4  # of neighbours, as what codes cost depends on those in the chunk before
@@ -127,25 +130,24 @@ class Survey:
             overhead: bytes of all but the header and the pictures' payloads.
         """
         quality = self._choose(target, overhead)
-        budget, place, miss = self._solve(quality, target, overhead)
-        while miss > TOLERANCE and quality > self._first:
+        found = self._solve(quality, target, overhead)
+        while found.miss > TOLERANCE and quality > self._first:
             # It takes too much at its least; the one below may come closer at its most.
             below = self._solve(quality - 1, target, overhead)
-            if below[2] >= miss:
+            if below.miss >= found.miss:
                 break
-            quality, (budget, place, miss) = quality - 1, below
+            quality, found = quality - 1, below
         nearest = self._nearest(quality)
-        low = self._low(quality)
-        tried = sorted(place for q, place in self._measured if q == quality and place >= low)
+        tried = sorted(place for q, place in self._measured if q == quality and place >= found.low)
         logs = [log(self._size(quality, place) / nearest.sum()) for place in tried]
         return Steering(
             quality=quality,
-            place=place,
+            place=found.place,
             target=target,
-            budget=budget,
+            budget=found.budget,
             expected=nearest,
             curve=None if self._is_whole else (tried, logs),
-            why=self._why(quality, target - budget, target),
+            why=self._why(quality, found, target),
         )
 
     @property
@@ -172,47 +174,56 @@ class Survey:
         for quality in range(self._first, self._most):
             budget = self._budget(quality, target, overhead)
             natural = self._nearest(quality).sum()
-            if natural >= budget and self._size(quality, _place(1)) >= budget:
+            if natural >= budget and self._size(quality, FAIR) >= budget:
                 return quality
         return self._most
 
-    def _solve(self, quality: int, target: float, overhead: int) -> tuple[float, float, float]:
-        """How a level meets the target best.
-
-        Returns:
-            The budget for payloads, the place, and how far the payloads are then from the budget,
-            as a logarithm.
-        """
+    def _solve(self, quality: int, target: float, overhead: int) -> _Solution:
+        """How a level meets the target best; trials are slow, so as few as will do."""
         budget = self._budget(quality, target, overhead)
-        high = self._high(quality)
-        small = self._size(quality, high)
-        if budget <= small:
-            return budget, high, log(small / budget) if budget > 0 else inf
-        low = self._low(quality)
-        big = self._size(quality, low)
-        if budget >= big:
-            return budget, low, log(budget / big)
-        for trial in range(TRIALS):
-            share = log(big / budget) / log(big / small) if trial % 2 == 0 else 0.5
-            place = low + (high - low) * share
-            size = self._size(quality, place)
-            if abs(size / budget - 1) < CLOSE:
-                return budget, place, 0.0
-            if size > budget:
-                low, big = place, size
+        high = self._first_place(quality, LEAST_BYTES, lambda size: size <= budget)
+        if high is None:
+            place = min(LEAST_BYTES, key=lambda place: self._size(quality, place))
+            miss = log(self._size(quality, place) / budget) if budget > 0 else inf
+            return _Solution(budget, place, miss, place)
+        low = self._first_place(quality, MOST_BYTES, lambda size: size >= budget)
+        if low is None:
+            place = max(MOST_BYTES, key=lambda place: self._size(quality, place))
+            return _Solution(budget, place, log(budget / self._size(quality, place)), place)
+        lowest = low
+        for q, place in sorted(self._measured):
+            if q == quality and low < place < high:
+                if self._size(quality, place) >= budget:
+                    low = place
+                else:
+                    high = place
+        # Regula falsi on the logarithm of the size; an end that stays counts less (Illinois).
+        above, below = (abs(log(self._size(quality, place) / budget)) for place in (low, high))
+        stayed = 0
+        for _ in range(TRIALS):
+            if min(above, below) < CLOSE:
+                break
+            place = low + (high - low) * above / (above + below)
+            off = log(self._size(quality, place) / budget)
+            if off > 0:
+                low, above = place, off
+                below /= 2 if stayed > 0 else 1
+                stayed = 1
             else:
-                high, small = place, size
-        if big / budget < budget / small:
-            return budget, low, log(big / budget)
-        return budget, high, log(budget / small)
+                high, below = place, -off
+                above /= 2 if stayed < 0 else 1
+                stayed = -1
+        place, miss = min(
+            ((end, abs(log(self._size(quality, end) / budget))) for end in (low, high)),
+            key=lambda found: found[1],
+        )
+        return _Solution(budget, place, 0.0 if miss < CLOSE else miss, lowest, between=True)
 
-    def _low(self, quality: int) -> float:
-        """The place of the most bytes."""
-        return max(NEAREST, 0.0, key=lambda place: self._size(quality, place))
-
-    def _high(self, quality: int) -> float:
-        """The place of the least bytes, as far as is known: bits that count too much mislead."""
-        return min(1.0, _place(1), key=lambda place: self._size(quality, place))
+    def _first_place(
+        self, quality: int, places: Sequence[float], fits: Callable[[float], bool]
+    ) -> float | None:
+        """The first of some places whose size fits."""
+        return next((place for place in places if fits(self._size(quality, place))), None)
 
     def _size(self, quality: int, place: float) -> float:
         """Bytes of all payloads at a place, measured or estimated."""
@@ -273,28 +284,48 @@ class Survey:
     def _new_packing(self, quality: int) -> Packing:
         return Packing(self._header_at(quality), self._packer, self._codec.prior, self._independent)
 
-    def _why(self, quality: int, beside: float, target: float) -> str:
+    def _why(self, quality: int, found: _Solution, target: float) -> str:
         """The reason in case that the file misses the target."""
+        beside = target - found.budget
 
         def most(level: int) -> int:
-            return round(self._size(level, self._low(level)) + beside)
+            return round(max(self._size(level, place) for place in MOST_BYTES) + beside)
 
         def least(level: int) -> int:
-            return round(self._size(level, self._high(level)) + beside)
+            return round(min(self._size(level, place) for place in LEAST_BYTES) + beside)
 
         if target <= beside:
             return f"all but the pictures takes {round(beside)} bytes"
+        if found.between:
+            return "sizes between cannot be had" if self._is_whole else "the end came as a surprise"
         if target < least(quality):
             gap = ""
             if quality > self._first:
                 gap = f", quality {quality - 1} at most {most(quality - 1)}"
             return f"quality {quality} takes at least {least(quality)} bytes{gap}"
-        if target > most(quality):
-            gap = ""
-            if quality < self._most:
-                gap = f", quality {quality + 1} at least {least(quality + 1)}"
-            return f"quality {quality} takes at most {most(quality)} bytes{gap}"
-        return "sizes between cannot be had" if self._is_whole else "the end came as a surprise"
+        gap = ""
+        if quality < self._most:
+            gap = f", quality {quality + 1} at least {least(quality + 1)}"
+        return f"quality {quality} takes at most {most(quality)} bytes{gap}"
+
+
+@dataclass(frozen=True)
+class _Solution:
+    """How a level meets a target best.
+
+    Attributes:
+        budget: bytes for the payloads.
+        place: where it comes closest.
+        miss: how far from the budget, as a logarithm; 0 if close enough.
+        low: from where on sizes fall with the place.
+        between: whether the level has both larger and smaller sizes.
+    """
+
+    budget: float
+    place: float
+    miss: float
+    low: float
+    between: bool = False
 
 
 class Steering:
@@ -367,7 +398,3 @@ Costs: TypeAlias = npt.NDArray[np.float64]
 def _aim(place: float) -> tuple[float, float]:
     """``trade`` and ``freedom`` at a place; sizes fall about evenly from place to place."""
     return MOST_TRADE * max(0.0, place) ** 3, min(1.0, 1 + place)
-
-
-def _place(trade: float) -> float:
-    return float((trade / MOST_TRADE) ** (1 / 3))
