@@ -43,7 +43,8 @@ train: $(READY)
 	  --minutes 45
 
 # Rate, distortion and speed beside the peers; writes docs/results.md. Results are cached.
-BENCH := $(BIN)/vqcodec bench
+JOBS ?= $(shell nproc)
+BENCH := $(BIN)/vqcodec bench --jobs $(JOBS)
 PEERS := $(addprefix --codec ,x264-medium x264 x264-444 x265 x265-444 svtav1)
 EFFORTS := $(addprefix --codec vqcodec@,0 1 2 3 5 7)
 bench: $(READY)
@@ -53,7 +54,7 @@ bench: $(READY)
 	$(BENCH) --root $(DATA)/ucf101 --dataset authors --codec vqcodec@0 --codec vqcodec@3 $(PEERS) \
 	  --json cache/authors.json
 	$(BENCH) --root $(DATA)/eval --limit 8 $(EFFORTS) --json cache/efforts.json
-	$(BENCH) --root $(DATA)/eval --limit 4 --fresh --codec vqcodec@0 $(PEERS) \
+	$(BIN)/vqcodec bench --root $(DATA)/eval --limit 4 --fresh --codec vqcodec@0 $(PEERS) \
 	  --json cache/speed.json
 	$(BIN)/python -m vqcodec.bench.sizes --root $(DATA)/eval --limit 8 > cache/sizes.md
 	mv cache/sizes.md docs/sizes.md

@@ -29,7 +29,7 @@ headers = st.builds(
     rate=ratios,
     frames=st.integers(0, 2**32 - 1),
     model_id=st.binary(min_size=8, max_size=8),
-    levels=st.lists(levels, min_size=1, max_size=4).map(tuple),
+    levels=st.lists(levels, min_size=1, max_size=16).map(tuple),
 )
 
 
