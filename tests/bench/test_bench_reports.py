@@ -115,6 +115,15 @@ def test_tables_speak_plainly() -> None:
     assert any("0.1758" in row and "vqcodec base" in row[0] for row in paper)
 
 
+def test_our_files_are_compared_with_bare_streams() -> None:
+    bench = made_up()
+    (row,) = tables.files_table(bench).rows
+    assert list(row[:2]) == ["vqcodec:base", "x264"]
+    streams = [c.window_bd_rate for c in bench.comparisons if c.size == "stream"]
+    for cell, stream in zip(row[2:], streams, strict=True):
+        assert stream < float(cell.removesuffix(" %"))  # what surrounds the pictures counts
+
+
 def test_one_setting_alone_is_still_compared() -> None:
     bench = made_up()
     kept = [r for r in bench.results if r.codec == "x264" or r.setting == "q1"]

@@ -22,6 +22,7 @@ Size = Literal["stream", "file"]
 METRICS: tuple[Metric, ...] = ("psnr", "ssim", "ms_ssim")
 SIZES: tuple[Size, ...] = ("stream", "file")
 RATE_WINDOW = (0.02, 0.3)  # bpp; where this project aims
+FILE_WINDOW = (0.03, 0.25)  # the same for our whole files against bare streams
 
 
 def aggregate(results: Sequence[ClipResult]) -> list[Point]:

@@ -86,6 +86,7 @@ def _section(bench: Bench) -> str:
     shown = [tables.same_clip_table(bench)] if bench.dataset == "authors" else []
     if bench.comparisons:
         shown += [tables.comparison_table(bench, size) for size in ("stream", "file")]
+        shown.append(tables.files_table(bench))
     shown.append(tables.rate_table(bench))
     if len(tables.measured(bench, ours=True)) > 1:
         shown.append(tables.effort_table(bench))

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vqcodec.bench.bdrate import bd_rate
-from vqcodec.bench.compare import RATE_WINDOW, Metric, Size, clip_points, mean_curve
+from vqcodec.bench.bdrate import Curve, bd_rate
+from vqcodec.bench.compare import (
+    FILE_WINDOW,
+    METRICS,
+    RATE_WINDOW,
+    Metric,
+    Size,
+    clip_points,
+    mean_curve,
+)
 from vqcodec.bench.published import PAPER_BPP, PAPER_TABLE, SAME_CLIPS
 from vqcodec.bench.schema import Bench, ClipResult, CodecInfo, Comparison, Point
 
@@ -89,6 +97,30 @@ def comparison_table(bench: Bench, size: Size = "stream") -> Table:
     header += [f"{low} to {high} bpp", "wins"]
     rows = [_comparison_row(c) for c in bench.comparisons if c.size == size]
     return Table(f"Bits against the peer at equal quality, {size} bytes", header, rows, 3)
+
+
+def files_table(bench: Bench) -> Table:
+    """BD-rates of our whole files against the bare streams of each peer."""
+
+    def curve(codec: CodecInfo, metric: Metric, size: Size) -> Curve:
+        return clip_points(bench.results, codec.name, metric, size).curve()
+
+    rows = []
+    for own in measured(bench, ours=True):
+        for peer in measured(bench, ours=False):
+            rates = [
+                bd_rate(curve(peer, metric, "stream"), curve(own, metric, "file"), FILE_WINDOW)
+                for metric in METRICS
+            ]
+            cells = ["-" if rate.value is None else f"{rate.value:+.1f} %" for rate in rates]
+            rows.append([own.name, peer.name, *cells])
+    low, high = FILE_WINDOW
+    return Table(
+        f"BD-rate of our whole files against bare streams, {low} to {high} bpp",
+        ["ours", "peer", "PSNR", "SSIM", "MS-SSIM"],
+        rows,
+        2,
+    )
 
 
 def effort_table(bench: Bench) -> Table:
