@@ -21,7 +21,7 @@ SYNC = 0.020
 class GreyCodec:
     """Keeps the grey of 8×8 blocks of each frame, so that flashes stay where they are."""
 
-    model_id, levels, prior = b"greygrey", (Level(1, 8, 256),), None
+    model_id, levels, default_quality, prior = b"greygrey", (Level(1, 8, 256),), 1, None
 
     @classmethod
     def load(cls, *_args, **_settings):

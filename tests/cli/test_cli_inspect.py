@@ -165,8 +165,9 @@ def test_models(vq, tiny, codec):
     [
         ({"psnr": [25.678], "bpp": [0.16]}, "25.68 dB at 0.1600 bpp, fixed length"),
         (
-            {"psnr": [20.0, 25.0, 28.0, 30.0], "bpp": [0.02, 0.16, 0.3, 0.4]},
-            "20.00 dB at 0.0200, 25.00 dB at 0.1600 … 30.00 dB at 0.4000 bpp, fixed length",
+            {"psnr": [20.0, 25.0, 26.0, 28.0, 30.0], "bpp": [0.02, 0.16, 0.2, 0.3, 0.4]},
+            "20.00 dB at 0.0200, 25.00 dB at 0.1600, 26.00 dB at 0.2000 … 30.00 dB at 0.4000 bpp, "
+            "fixed length",
         ),
         (None, "bytes"),
         ({"psnr": None}, "bytes"),
