@@ -23,6 +23,8 @@ DEFAULT_MEMORY = 1024  # MiB
 # shipped model on a processor.
 _PROGRAM = 810 << 20  # without pictures; 650 MiB of it are torch's, in its build for CUDA
 _FRAME_PIXEL = 70  # bytes a pixel of a chunk's frames, those that fill up the last step included
+_SMALL_PIXEL = 130  # the same where tensors are so small that gaps stay between them,
+_SMALL = 120 << 20  # which is at most this much
 _OUTPUT_PIXEL = 250  # bytes a pixel of the output: x264 holds some 60 pictures, others fewer
 _OUTPUT_PIXELS = {"libx265": 300, "libsvtav1": 1100}
 
@@ -51,11 +53,13 @@ class Allowance:
         """Most frames that may be decoded at once, in steps of the coarsest level; maybe none."""
         step = self.header.pad_frames(1)
         left = (self.memory << 20) - _PROGRAM - self.output
-        return max(0, left) // (_FRAME_PIXEL * self._pixels * step) * step
+        each = _SMALL_PIXEL if left < _SMALL else _FRAME_PIXEL
+        return max(0, left) // (each * self._pixels * step) * step
 
     def needed(self, frames: int) -> int:
         """About the MiB that decoding a chunk of so many frames takes in all."""
-        pictures = _FRAME_PIXEL * self._pixels * self.header.pad_frames(frames)
+        pixels = self._pixels * self.header.pad_frames(frames)
+        pictures = max(_FRAME_PIXEL * pixels, min(_SMALL_PIXEL * pixels, _SMALL))
         return -(-(_PROGRAM + self.output + pictures) >> 20)
 
     def check(self, frames: int) -> None:
