@@ -15,12 +15,19 @@ from vqcodec.container import Header, Level, nearest_ratio
 from vqcodec.errors import ChecksumError, FormatError, TruncatedError, UnsupportedError
 
 ratios = st.fractions(Fraction(1, 65535), 65535, max_denominator=65535).map(nearest_ratio)
-levels = st.builds(
-    Level,
-    stride_t=st.integers(0, 6).map(lambda n: 1 << n),
-    stride=st.integers(2, 7).map(lambda n: 1 << n),
-    entries=st.integers(2, 32768),
-)
+
+
+def some_levels(least_stride: int, most: int) -> st.SearchStrategy[tuple[Level, ...]]:
+    """Up to so many levels, of spatial strides from a power of two on."""
+    level = st.builds(
+        Level,
+        stride_t=st.integers(0, 6).map(lambda n: 1 << n),
+        stride=st.integers(least_stride, 7).map(lambda n: 1 << n),
+        entries=st.integers(2, 32768),
+    )
+    return st.lists(level, min_size=1, max_size=most).map(tuple)
+
+
 headers = st.builds(
     Header,
     width=st.integers(1, 4).map(lambda n: 128 * n),
@@ -29,7 +36,7 @@ headers = st.builds(
     rate=ratios,
     frames=st.integers(0, 2**32 - 1),
     model_id=st.binary(min_size=8, max_size=8),
-    levels=st.lists(levels, min_size=1, max_size=16).map(tuple),
+    levels=some_levels(2, 4) | some_levels(5, 16),  # of many fine ones no chunk would fit
 )
 
 
