@@ -30,8 +30,8 @@ def some_levels(least_stride: int, most: int) -> st.SearchStrategy[tuple[Level, 
 
 headers = st.builds(
     Header,
-    width=st.integers(1, 4).map(lambda n: 128 * n),
-    height=st.integers(1, 4).map(lambda n: 128 * n),
+    width=st.integers(1, 2).map(lambda n: 128 * n),
+    height=st.integers(1, 2).map(lambda n: 128 * n),
     aspect=ratios,
     rate=ratios,
     frames=st.integers(0, 2**32 - 1),
