@@ -222,7 +222,7 @@ def encode_file(
         limit = max(1, (SEARCH_PIXELS if effort else BATCH_PIXELS) // (length * width * height))
 
         def batches(chunks: Iterable[Frames]) -> Iterator[list[Frames]]:
-            return _batches(chunks, limit, len)
+            return batched(chunks, limit, len)
 
         progress(0, reader.expected_frames)
         steering = None
@@ -399,7 +399,7 @@ def decode_file(
         progress(done, total)
         usual = BATCH_PIXELS // (CHUNK_FRAMES * header.width * header.height)
         limit = max(1, min(usual, allowance.frames // MAX_FRAMES))
-        for batch in _batches(checked(), limit, lambda piece: (piece.frames, len(piece.grids))):
+        for batch in batched(checked(), limit, lambda piece: (piece.frames, len(piece.grids))):
             good = bool(batch[0].grids)
             if good:
                 clips = codec.decode_batch([p.grids for p in batch], [p.frames for p in batch])
@@ -500,7 +500,7 @@ def _chunks_of(frames: Iterable[Frames], length: int) -> Iterator[Frames]:
         yield np.stack(chunk)
 
 
-def _batches(items: Iterable[T], limit: int, kind: Callable[[T], object]) -> Iterator[list[T]]:
+def batched(items: Iterable[T], limit: int, kind: Callable[[T], object]) -> Iterator[list[T]]:
     """Gather neighbours of one kind, up to ``limit`` of them."""
     for _, same in groupby(items, kind):
         while batch := list(islice(same, limit)):

@@ -101,9 +101,12 @@ def test_bits_are_what_coding_costs(network, grids):
     prior = Prior.from_tensors(network.config, network.tensors())
     for number, cost in enumerate(prior.cost(chunk, before)):
         bits = network.level(number).bits(tensors(chunk), tensors(before))[0].detach().numpy()
-        # The coder spends no more than 24 bits on a digit, and rounds logits to 1/64 bit.
-        np.testing.assert_allclose(np.minimum(bits, 18), np.minimum(cost, 18), atol=0.05)
-        assert abs(bits.mean() - cost.mean()) < 0.005 * cost.mean() or bits.max() > 18
+        # The coder rounds the logits of two digits to 1/64 bit, gives each symbol at least one of
+        # 2^24 parts, and so spends no more than 24 bits on a digit.
+        most = 20
+        apart = np.abs(np.minimum(bits, most) - np.minimum(cost, most))
+        assert (apart <= 2 / 64 + 1.45 * 2.0 ** (np.minimum(bits, most) - 24)).all()
+        assert abs(bits.mean() - cost.mean()) < 0.005 * cost.mean() or bits.max() > most
 
 
 def test_all_parameters_learn(network, grids):
@@ -132,15 +135,19 @@ def test_every_model_can_have_a_prior(preset, embedding):
     assert PriorConfig.from_json(config.to_json()) == config
 
 
-def test_embeddings_start_like_the_codebooks():
+@pytest.mark.parametrize(
+    ("draw", "least"),
+    [(torch.rand, 0.99), (torch.randn, 0.98)],  # some of the latter are beyond the integers
+)
+def test_embeddings_start_like_the_codebooks(draw, least):
     torch.manual_seed(0)
-    codebooks = [torch.randn(grid.entries, 3) for grid in MODEL.grids]
+    codebooks = [draw(grid.entries, 3) for grid in MODEL.grids]
     network = PriorNetwork(prior_config(MODEL, hidden=12, embedding=7), codebooks)
     for number, level in enumerate(network.config.levels):
         for source in level.sources:
             table = torch.from_numpy(network.tensors()[f"{number}.embedding.{source}"]).float()
             apart, before = (torch.cdist(x, x).flatten() for x in (table[:-1], codebooks[source]))
-            assert float(torch.corrcoef(torch.stack([apart, before]))[0, 1]) > 0.98
+            assert float(torch.corrcoef(torch.stack([apart, before]))[0, 1]) > least
 
 
 def test_a_wider_network_starts_as_the_narrow_one_and_uses_what_is_new(network, grids):

@@ -1,8 +1,9 @@
 """How fast the network is, as ratios to the paper's own, both timed in turn in one run.
 
-    python -m vqcodec.bench.speed [--threads 2] [--clips 1] [--rounds 9] [--json]
+    python -m vqcodec.bench.speed [--threads 2] [--clips 1] [--rounds 9] [--video FILE] [--json]
 
-Only ratios travel between machines; the times are those of this one.
+With a video, also what unpacking its indices takes beside decoding them to pictures, at every
+quality level. Only ratios travel between machines; the times are those of this one.
 """
 
 from __future__ import annotations
@@ -12,14 +13,23 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
 from vqcodec.bench.paper_network import PaperNetwork
+from vqcodec.codec import Codec
+from vqcodec.container import Reader
+from vqcodec.container.chunk import unpacked_ahead
+from vqcodec.container.cut import cut_file
 from vqcodec.model import checkpoint, registry
+from vqcodec.transcode import batched, encode_file
+
+BATCH = 8  # chunks through the network together
 
 
 def measure(*, clips: int, rounds: int, model: str | None = None) -> dict[str, float]:
@@ -48,6 +58,43 @@ def measure(*, clips: int, rounds: int, model: str | None = None) -> dict[str, f
     return result
 
 
+class Unpacking(NamedTuple):
+    """Seconds for a video at a quality level; unpacking has one thread, the network what torch has.
+
+    Attributes:
+        quality: level.
+        unpack: from the file to indices.
+        decode: from there to pictures.
+    """
+
+    quality: int
+    unpack: float
+    decode: float
+
+
+def unpacking(video: Path, codec: Codec, *, rounds: int) -> list[Unpacking]:
+    """What unpacking a video and decoding it take at each level: the best of ``rounds``."""
+    result = []
+    with tempfile.TemporaryDirectory() as folder:
+        whole, part = Path(folder, "whole.vqv"), Path(folder, "part.vqv")
+        encode_file(video, whole, codec=codec, quality=len(codec.levels))
+        for quality in range(1, len(codec.levels) + 1):
+            cut_file(whole, part, quality=quality, force=True)
+            unpack, decode = [], []
+            for _ in range(rounds):
+                began = time.perf_counter()
+                with part.open("rb") as file:
+                    reader = Reader(file, lambda _header: codec.prior)
+                    grids = [chunk.grids() for chunk in unpacked_ahead(reader)]
+                unpack.append(time.perf_counter() - began)
+                began = time.perf_counter()
+                for batch in batched(grids, BATCH, lambda levels: levels[0].shape):
+                    codec.decode_batch(batch)
+                decode.append(time.perf_counter() - began)
+            result.append(Unpacking(quality, min(unpack), min(decode)))
+    return result
+
+
 def start_up(rounds: int = 20) -> float:
     """Wall time of ``vqcodec --help`` over that of ``python -c pass``, median of pairs."""
     python = [sys.executable, "-c", "pass"]
@@ -69,12 +116,19 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=1, help="run through the network together")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--model", help="a shipped model, or a checkpoint")
+    parser.add_argument("--video", type=Path, help="to unpack and decode")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    result = measure(clips=arguments.clips, rounds=arguments.rounds, model=arguments.model)
+    result: dict[str, Any] = dict(
+        measure(clips=arguments.clips, rounds=arguments.rounds, model=arguments.model)
+    )
     result["start_up_ratio"] = start_up()
+    rows: list[Unpacking] = []
+    if arguments.video:
+        rows = unpacking(arguments.video, Codec.load(arguments.model), rounds=arguments.rounds)
     if arguments.json:
+        result["unpacking"] = [row._asdict() for row in rows]
         print(json.dumps({"threads": arguments.threads, "clips": arguments.clips, **result}))
         return
     print(f"{arguments.threads} threads, {arguments.clips} clip(s) of 32x64x64 at once, medians")
@@ -85,6 +139,11 @@ def main() -> None:
             f"{result[f'{direction}_ratio']:.1f} times faster"
         )
     print(f"vqcodec --help: {result['start_up_ratio']:.1f} times python -c pass")
+    for quality, unpack, decode in rows:
+        print(
+            f"level {quality}: unpacking {unpack:.2f} s, decoding {decode:.2f} s: "
+            f"{unpack / decode:.2f} of it"
+        )
 
 
 if __name__ == "__main__":

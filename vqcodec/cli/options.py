@@ -16,11 +16,13 @@ from typing import Any, BinaryIO, TextIO, cast
 
 import click
 
+from vqcodec.limits import MAX_LEVELS
+
 STEP = 8  # coded sides are multiples of it
 MAX_SECONDS = 10**9  # more than any video lasts
 MOST = 10**9  # of any other number
 
-QUALITY = click.IntRange(1, 16)  # as many levels as a file can have
+QUALITY = click.IntRange(1, MAX_LEVELS)
 EFFORT = click.IntRange(0, 9)
 
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress, no summary, no warnings.")

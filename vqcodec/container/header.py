@@ -11,10 +11,9 @@ from math import prod
 
 from vqcodec.container.layout import MAGIC, MAJOR, MAX_FRAMES, MAX_PAYLOAD, MINOR
 from vqcodec.errors import ChecksumError, FormatError, TruncatedError, UnsupportedError
+from vqcodec.limits import MAX_ENTRIES, MAX_LEVELS
 
 MAX_SIDE = 4096
-MAX_LEVELS = 16
-MAX_ENTRIES = 1 << 15  # so that an index fits int16
 MAX_STRIDE_T = 64
 MAX_STRIDE = 128
 MODEL_ID_BYTES = 8

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from vqcodec.errors import CheckpointError
+from vqcodec.limits import MAX_ENTRIES, MAX_LEVELS
 
-MAX_LEVELS = 16
 MAX_HIDDEN = 256
 MAX_INPUTS = 768  # 768 · 127² plus biases stays below 2^24, so float32 sums are exact
 MAX_REACH_T = 16  # of a neighbour, in steps of its level
@@ -74,7 +74,7 @@ class LevelPrior:
             if not (1 <= value <= top and value & (value - 1) == 0):
                 raise ValueError(f"{name} must be a power of two between 1 and {top}, not {value}")
         for name, least, top in (
-            ("entries", 2, 32768),
+            ("entries", 2, MAX_ENTRIES),
             ("hidden", 1, MAX_HIDDEN),
             ("embedding", 1, MAX_INPUTS),
             ("shift", 0, 16),
