@@ -22,7 +22,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 speed: $(READY)
-	$(BIN)/python -m vqcodec.bench.speed
+	$(BIN)/python -m vqcodec.bench.speed $(if $(VIDEO),--video '$(VIDEO)')
 
 # How a model like weights/base.safetensors is made, in five stages; each resumes if it is stopped.
 # What was done for the shipped one, and where that differed: docs/training-log.md.
@@ -35,12 +35,12 @@ train: $(READY)
 	  --delay 150
 	$(TRAIN) $(RECIPE) --init runs/paper/model.safetensors --out runs/base --minutes 75 --lr 1e-3 \
 	  --commitment 0.25 --delay 100 --level-weights 6,13,40,7,7,7,7,8,18
-	$(TRAIN) $(RECIPE) $(STILLS) --init runs/base/model.safetensors --out runs/longer --minutes 260 \
+	$(TRAIN) $(RECIPE) $(STILLS) --init runs/base/model.safetensors --out runs/longer --minutes 330 \
 	  --lr 6e-4 --commitment 0.25 --delay 0 --level-weights 6,13,26,9,9,8,8,9,13
 	$(TRAIN) $(RECIPE) $(STILLS) --init runs/longer/model.safetensors --out runs/decoder \
 	  --minutes 31 --lr 4e-4 --commitment 0 --decoder-only --level-weights 6,14,20,9,9,9,9,9,17
 	$(TRAIN) --stage prior --init runs/decoder/model.safetensors --out runs/prior --chunks 4000 \
-	  --minutes 45
+	  --minutes 60
 
 # Rate, distortion and speed beside the peers; writes docs/results.md. Results are cached.
 JOBS ?= $(shell nproc)

@@ -1,8 +1,7 @@
 """Codes chosen by what they cost: the encoder's search for the least D + λR.
 
-The nearest code (at residual stages: where it is worth it) is only a first guess: it knows neither
-its bits nor what the decoder makes of it and its neighbours. The search starts there, and in every
-round
+The nearest code, or none where that is not worth it, is only where the search starts: it knows
+neither its bits nor what the decoder makes of it and its neighbours. In every round the search
 
 1. decodes the present codes, and takes the gradient of the distortion for every code vector;
 2. asks the prior what every entry would cost at every place;
@@ -11,8 +10,9 @@ round
 4. moves every place to the entry of the least modelled D + λR.
 
 Neighbours move at the same time, which the model of a single place does not see: so the curvature
-is taken for stiffer than it is, less so while rounds succeed (Levenberg's method). A round that
-made a clip worse is undone. The decoder knows nothing of all this.
+is taken for stiffer than it is, less so while rounds succeed (Levenberg's method), and after the
+first round a third of the places waits, in turn. A round that made a clip worse is undone. The
+decoder knows nothing of all this.
 
 Distortion is the squared error, somewhat more where a picture is smooth (:func:`_visibility`): the
 plain one has the search take away faint texture, which costs few dB of PSNR but SSIM sees.
@@ -102,7 +102,7 @@ class _Search:
         best = self._look(grids)
         stiff = torch.full_like(best.score, stiffness)
         for number in range(rounds):
-            moved = self._move(best, stiff)
+            moved = self._move(best, stiff, number)
             found = self._look(moved, model=number + 1 < rounds)
             better = found.score < best.score
             best = _choose(better, found, best)
@@ -112,14 +112,14 @@ class _Search:
     def _look(self, grids: list[Tensor], model: bool = True) -> _State:
         """How good codes are and, with ``model``, where it gets better from there."""
         with torch.enable_grad():
-            vectors, error, picture = self._decode(grids)
+            shifts, error, picture, guesses = self._decode(grids)
             slopes, pushed = [], []
             if model:
-                slopes = list(torch.autograd.grad(error.sum(), vectors, retain_graph=True))
+                slopes = list(torch.autograd.grad(error.sum(), shifts, retain_graph=True))
                 signs = torch.randint(0, 2, picture.shape, generator=self.generator) * 2.0 - 1
                 signs = signs.to(picture.device) * self.visibility.sqrt()
                 probe = (picture * signs).sum() * (255 / 3**0.5)
-                pushed = list(torch.autograd.grad(probe, vectors))
+                pushed = list(torch.autograd.grad(probe, shifts))
         weights = []
         for push in pushed:
             if len(self.curvatures) < len(pushed):
@@ -128,7 +128,7 @@ class _Search:
             power = push.square().mean(-1)
             # One probe of few channels is a noisy estimate of how much a place counts.
             weights.append((power / power.mean() + 1) / 2)
-        return _State(grids, self._score(grids, error.detach()), slopes, weights)
+        return _State(grids, self._score(grids, error.detach()), slopes, weights, guesses)
 
     def _score(self, grids: list[Tensor], error: Tensor) -> Tensor:
         """(B,) D + λR of each clip."""
@@ -156,22 +156,22 @@ class _Search:
         ]
         return chunks, previous
 
-    def _decode(self, grids: list[Tensor]) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Code vectors (of all residual stages the sum), distortion (B,), picture."""
-        vectors = [self.books[level][grid] for level, grid in enumerate(grids[: self.levels])]
-        if len(grids) > self.levels:
-            stages = zip(self.books[self.levels :], grids[self.levels :], strict=False)
-            vectors.append(torch.stack([book[grid] for book, grid in stages]).sum(0))
-        for vector in vectors:
-            vector.requires_grad_()
-        picture = self.network.decode_vectors(vectors, len(grids))
+    def _decode(
+        self, grids: list[Tensor]
+    ) -> tuple[list[Tensor], Tensor, Tensor, dict[int, Tensor]]:
+        """Shifts of code vectors (all 0), distortion (B,), picture, what the decoder guesses."""
+        shifts = [
+            torch.zeros(*grid.shape, book.shape[1], device=grid.device, requires_grad=True)
+            for grid, book in zip(grids[: self.levels + 1], self.books, strict=False)
+        ]
+        picture, guesses = self.network.reconstruct(grids, shifts)
         # Mean over the colours, weighed sum over the pixels, of 8-bit values.
         error = (255 * (picture - self.clips)).square() * self.visibility
         error = error.flatten(1).sum(1) / 3
-        return vectors, error, picture
+        return shifts, error, picture, {number: guess.detach() for number, guess in guesses.items()}
 
-    def _move(self, state: _State, stiff: Tensor) -> list[Tensor]:
-        """Move every place to the entry of the least modelled D + λR."""
+    def _move(self, state: _State, stiff: Tensor, turn: int) -> list[Tensor]:
+        """Move every place whose turn it is to the entry of the least modelled D + λR."""
         moved = []
         shift: Tensor | None = None  # of the residual stages' sum, so far
         for level, grid in enumerate(state.grids):
@@ -181,17 +181,24 @@ class _Search:
             curvature = self.curvatures[source]
             if shift is not None:
                 slope = slope + 2 * weight[..., None] * (shift @ curvature)
-            here = book[grid]
+            here, guess = book[grid], state.guesses.get(level)
+            if guess is not None:
+                here = torch.where(grid[..., None] > 0, here, guess)
             # (e - here) · slope + weight (e - here)ᵀ M (e - here), less what all entries share
             slope = slope - 2 * weight[..., None] * (here @ curvature)
             bent = ((book @ curvature) * book).sum(1)
             best = torch.empty_like(grid)
             for where, bits in self._tables(level, state.grids):
                 cost = slope[where] @ book.T + weight[where][..., None] * bent
+                if guess is not None:
+                    there = guess[where]
+                    pull = slope[where] + weight[where][..., None] * (there @ curvature)
+                    cost[..., 0] = (pull * there).sum(-1)
                 if bits is not None:
                     assert self.price is not None
                     cost += self.price[:, None, None, None] * bits
                 best[where] = cost.argmin(-1)
+            best = torch.where(_waiting(grid, turn), grid, best)
             moved.append(best)
             if level >= self.levels:
                 step = book[best] - here
@@ -213,6 +220,12 @@ class _Search:
         for (clips, times, y, x), bits in self.prior.tables(level, chunks, previous):
             where = clips, times, torch.from_numpy(y), torch.from_numpy(x)
             yield where, torch.from_numpy(bits).to(self.clips.device)
+
+
+def _waiting(grid: Tensor, turn: int) -> Tensor:
+    """(T', H', W') which places wait: none at first, then a third, no two of them side by side."""
+    t, y, x = (torch.arange(count, device=grid.device) for count in grid.shape[1:])
+    return ((t[:, None, None] + y[:, None] + 2 * x) % 3 == turn % 3) & (turn > 0)
 
 
 def _visibility(clips: Tensor) -> Tensor:
@@ -239,26 +252,29 @@ class _State:
         score: (B,) D + λR.
         slopes: (B, T', H', W', C) gradient, per level, then of the residual stages' sum.
         weights: (B, T', H', W') how much a place counts, 1 on average, likewise.
+        guesses: what index 0 stands for, see :class:`vqcodec.model.network.Decoded`.
     """
 
     grids: list[Tensor]
     score: Tensor
     slopes: list[Tensor]
     weights: list[Tensor]
+    guesses: dict[int, Tensor]
 
 
 def _choose(condition: Tensor, yes: _State, no: _State) -> _State:
     """One or the other, clip by clip (B,)."""
 
-    def pick(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
-        return [
-            torch.where(condition.reshape(-1, *[1] * (x.ndim - 1)), x, y)
-            for x, y in zip(a, b, strict=False)
-        ]
+    def pick(a: Tensor, b: Tensor) -> Tensor:
+        return torch.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    def pick_all(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
+        return [pick(x, y) for x, y in zip(a, b, strict=False)]
 
     return _State(
-        pick(yes.grids, no.grids),
-        torch.where(condition, yes.score, no.score),
-        pick(yes.slopes, no.slopes),
-        pick(yes.weights, no.weights),
+        pick_all(yes.grids, no.grids),
+        pick(yes.score, no.score),
+        pick_all(yes.slopes, no.slopes),
+        pick_all(yes.weights, no.weights),
+        {number: pick(guess, no.guesses[number]) for number, guess in yes.guesses.items()},
     )

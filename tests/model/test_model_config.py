@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqcodec.errors import CheckpointError
-from vqcodec.model.config import MAX_GRIDS, PRESETS, LevelConfig, ModelConfig, RefinementConfig
+from vqcodec.limits import MAX_LEVELS
+from vqcodec.model.config import PRESETS, LevelConfig, ModelConfig, RefinementConfig
 
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 JSON = st.recursive(
@@ -54,7 +55,7 @@ def test_baselines_differ_from_paper_only_in_what_they_are_for():
 
 def test_base_is_the_papers_network_and_what_refines_it():
     base, paper = PRESETS["base"], PRESETS["paper"]
-    whole = tuple(dataclasses.replace(level, split=False) for level in base.levels)
+    whole = tuple(dataclasses.replace(level, split=False, worth=0.0) for level in base.levels)
     assert dataclasses.replace(base, levels=whole, refinement=None) == paper
     assert paper.grids == ((8, 8, 1024), (4, 4, 1024))
     assert base.grids[:3] == ((8, 8, 1024), (8, 4, 1024), (8, 4, 1024))  # the bottom in halves
@@ -101,6 +102,9 @@ def test_a_configuration_without_refinement_says_so_or_nothing():
         {"decoder_blocks": -1},
         {"fill_blocks": -1},
         {"split": 1},
+        {"split": True},  # as before odd steps were guessed
+        {"worth": 0.5},  # of a whole level
+        {"split": True, "worth": 2},
         {"decoder_blocks": 10**9},
         {"dim": "128"},
         {"colour": 1},
@@ -119,7 +123,7 @@ def test_levels_out_of_range_are_refused(change):
         {"refinement": []},
         {"refinement": 2},
         {"refinement": {"stages": 0}},
-        {"refinement": {"stages": MAX_GRIDS}},  # and a level
+        {"refinement": {"stages": MAX_LEVELS}},  # and a level
         {"refinement": {"stages": 10**9}},
         {"refinement": {"stages": 2.0}},
         {"refinement": {"stages": True}},
@@ -148,10 +152,10 @@ def test_what_follows_the_levels_is_checked(change):
 
 def test_there_are_at_most_as_many_grids_as_a_header_holds():
     levels = (LevelConfig(8, 8), LevelConfig(4, 4))
-    most = ModelConfig(levels, RefinementConfig(stages=MAX_GRIDS - 2))
-    assert len(most.grids) == MAX_GRIDS
+    most = ModelConfig(levels, RefinementConfig(stages=MAX_LEVELS - 2))
+    assert len(most.grids) == MAX_LEVELS
     with pytest.raises(ValueError, match="at most 16 grids, not 17"):
-        ModelConfig(levels, RefinementConfig(stages=MAX_GRIDS - 1))
+        ModelConfig(levels, RefinementConfig(stages=MAX_LEVELS - 1))
 
 
 @pytest.mark.parametrize("strides", [[], [(4, 4), (8, 8)], [(8, 4), (4, 8)], [(8, 8)] * 17])

@@ -14,7 +14,7 @@ from vqcodec.model.network import MSVQVAE
 
 TINY = PRESETS["tiny"]
 SPLIT = dataclasses.replace(
-    TINY, levels=(TINY.levels[0], dataclasses.replace(TINY.levels[1], split=True))
+    TINY, levels=(TINY.levels[0], dataclasses.replace(TINY.levels[1], split=True, worth=0.3))
 )
 
 
@@ -31,6 +31,11 @@ def lively(config=TINY, **options):
     for stage in network.refiner.stages:
         stage.codebook.mul_(0.1)  # within reach of what there is to refine
     return network
+
+
+def with_bottom(config, **changes):
+    top, bottom = config.levels
+    return dataclasses.replace(config, levels=(top, dataclasses.replace(bottom, **changes)))
 
 
 @pytest.fixture(scope="module")
@@ -110,35 +115,87 @@ def test_encoding_at_a_lower_quality_gives_the_first_grids(tiny, quality):
     assert all(int(grid.max()) > 0 for grid in grids)
 
 
-def test_a_split_level_codes_as_a_whole_one_does(tiny):
-    split = lively(SPLIT).eval()
+def test_without_a_good_guess_a_split_level_codes_as_a_whole_one_does(tiny):
+    whole, split = lively().eval(), lively(SPLIT).eval()
     state = split.state_dict()
-    state |= {k: v for k, v in tiny.state_dict().items() if k != "synthesis.quality.weight"}
+    state |= {k: v for k, v in whole.state_dict().items() if k != "synthesis.quality.weight"}
     split.load_state_dict(state)
+    torch.nn.init.constant_(split.synthesis.fills["1"].out.bias, 1e3)
+    for network in (whole, split):
+        network.quantizers[1].codebook[0] = 1e3  # odd steps do not have this entry
     clip = torch.rand(2, 3, 16, 24, 32)
-    whole, halves = tiny.encode(clip), split.encode(clip)
-    assert torch.equal(halves[1], whole[1][:, ::2])
-    assert torch.equal(halves[2], whole[1][:, 1::2])
-    for a, b in zip(whole[2:], halves[3:], strict=True):
+    expected, halves = whole.encode(clip), split.encode(clip)
+    assert torch.equal(halves[1], expected[1][:, ::2])
+    assert torch.equal(halves[2], expected[1][:, 1::2])
+    for a, b in zip(expected[2:], halves[3:], strict=True):
         assert torch.equal(a, b)
-    assert [len(split.encode(clip, quality)) for quality in range(1, 6)] == [1, 2, 3, 4, 5]
-    assert all(map(torch.equal, split.encode(clip, 2), halves))
 
 
-def test_half_of_a_split_level_leaves_the_other_steps_to_the_fill(split):
+@pytest.mark.parametrize("quality", [1, 2, 3, 4, 5])
+def test_a_split_level_ends_at_the_quality_asked_for(split, quality):
+    clip = torch.rand(2, 3, 16, 24, 32)
+    fewer = split.encode(clip, quality)
+    assert len(fewer) == quality
+    assert all(map(torch.equal, fewer, split.encode(clip)))
+
+
+@pytest.mark.parametrize("worth", [0.0, 0.3, 1.0])
+def test_odd_steps_take_an_entry_where_it_is_worth_it(split, worth):
+    network = MSVQVAE(with_bottom(SPLIT, worth=worth)).eval()
+    network.load_state_dict(split.state_dict())
+    clip = torch.rand(3, 3, 16, 24, 32)
+    output = network(clip)
+    indices, z = output.indices, output.latents[2]
+    guess = network.reconstruct(indices).guesses[2].permute(0, 4, 1, 2, 3)
+    nearest = network.quantizers[1].encode(z)
+    entries = network.quantizers[1].decode(nearest)
+    left = (z - guess).square().sum(1)
+    better = left - (z - entries).square().sum(1)
+    for number in range(len(clip)):
+        mean = left[number].mean()
+        taken = (better[number] >= worth * mean) & (nearest[number] > 0)
+        assert torch.equal(indices[2][number], nearest[number] * taken)
+    share = (indices[2] == 0).float().mean()
+    assert 0 < share < 1
+
+
+def test_half_of_a_split_level_leaves_the_other_steps_to_the_guess(split):
     top, even, odd, *_ = split.encode(torch.rand(2, 3, 16, 24, 32))
     before = split.decode([top, even])
     assert not torch.equal(before, split.decode([top]))
     assert not torch.equal(before, split.decode([top, even, odd]))
-    fill = split.synthesis.fills["1"]
-    vectors = torch.rand(1, 16, 3, 6, 8)
-    filled = fill(vectors, torch.rand(1, 16, 6, 6, 8))
-    assert torch.equal(filled[:, :, ::2], vectors)
-    means = (vectors + torch.cat([vectors[:, :, 1:], vectors[:, :, -1:]], 2)) / 2
-    apart = filled[:, :, 1::2] - means
-    assert apart.abs().max() > 0
-    fresh = MSVQVAE(SPLIT).synthesis.fills["1"](vectors, torch.rand(1, 16, 6, 6, 8))
-    torch.testing.assert_close(fresh[:, :, 1::2], means)
+    deaf = lively(SPLIT).eval()
+    torch.nn.init.zeros_(deaf.synthesis.quality.weight)
+    nothing = torch.zeros_like(odd)
+    torch.testing.assert_close(deaf.decode([top, even, nothing]), deaf.decode([top, even]))
+
+
+def test_a_guess_starts_as_the_mean_of_what_is_on_either_side(split):
+    even, context = torch.rand(1, 4, 3, 6, 8), torch.rand(1, 16, 6, 6, 8)
+    means = (even + torch.cat([even[:, :, 1:], even[:, :, -1:]], 2)) / 2
+    fresh = MSVQVAE(SPLIT).synthesis.guess(1, even, context)
+    torch.testing.assert_close(fresh, means)
+    assert (split.synthesis.guess(1, even, context) - means).abs().max() > 0
+
+
+def test_shifts_move_what_the_codes_stand_for(split):
+    old, new = (split.encode(torch.rand(1, 3, 16, 24, 32)) for _ in range(2))
+    guess = split.reconstruct([*old[:1], *new[1:2], *old[2:]]).guesses[2]
+    shifts = []
+    for number, book in enumerate(split.codebooks()[:3]):
+        before, after = book[old[number]], book[new[number]]
+        if number == 2:
+            before, after = (
+                torch.where(grid[2][..., None] > 0, vectors, guess)
+                for grid, vectors in ((old, before), (new, after))
+            )
+        shifts.append(after - before)
+    shifts[0].zero_()  # what is guessed depends on the top
+    stages = list(zip(split.codebooks()[3:], old[3:], new[3:], strict=True))
+    shifts.append(torch.stack([book[b] - book[a] for book, a, b in stages]).sum(0))
+    shifted = split.reconstruct(old, shifts).clip
+    torch.testing.assert_close(shifted, split.decode([*old[:1], *new[1:]]))
+    assert not torch.allclose(shifted, split.decode(old))
 
 
 @pytest.mark.parametrize("qualities", [(1, 2, 3, 4, 5), (2, 2, 2, 2, 2), (2, 1, 2, 5, 3)])
@@ -227,14 +284,19 @@ def test_every_parameter_is_trained():
                 network.zero_grad(set_to_none=True)
 
 
-def test_a_fill_is_trained_where_half_a_level_is_decoded():
-    network = lively(SPLIT)
-    for qualities in ([1, 3], [2, 5]):
-        output = network(torch.rand(2, 3, 8, 16, 16), torch.tensor(qualities))
-        output.clip.square().mean().backward()
-        learnt = {n for n, p in network.synthesis.fills.named_parameters() if p.grad is not None}
-        assert bool(learnt) == (2 in qualities)
-    assert learnt == set(dict(network.synthesis.fills.named_parameters()))
+@pytest.mark.parametrize("drawn", [False, True])
+@pytest.mark.parametrize("qualities", [(1, 5), (2, 1), (2, 3)])
+def test_guesses_are_trained_where_they_are_used(qualities, drawn):
+    network = lively(SPLIT, delay=1)
+    if drawn:
+        network.adopt_codebooks()
+    output = network(torch.rand(2, 3, 8, 16, 16), torch.tensor(qualities))
+    output.clip.square().mean().backward()
+    gradients = [p.grad for p in network.synthesis.fills.parameters()]
+    assert all(g is not None for g in gradients)
+    # Before the codebook is drawn, nothing says where a guess will do.
+    used = 2 in qualities or drawn
+    assert all(bool(g.any()) == used for g in gradients)
     assert all(p.grad is not None for p in network.parameters())
 
 

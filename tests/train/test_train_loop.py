@@ -369,10 +369,17 @@ def test_a_refinement_starts_afresh_on_a_network_without_one(
     assert any("no use" in message for message in recorder.messages) != started
 
 
-def test_a_model_of_another_threshold_is_a_start(quick, options, recorder, tmp_path):
-    tiny = PRESETS["tiny"]
-    refinement = dataclasses.replace(tiny.refinement, worth=0.0, decay=1.0)
-    other = dataclasses.replace(tiny, refinement=refinement)
+def test_a_model_of_other_thresholds_is_a_start(quick, options, recorder, tmp_path, monkeypatch):
+    top, bottom = PRESETS["tiny"].levels
+    tiny, other = (
+        dataclasses.replace(
+            PRESETS["tiny"],
+            levels=(top, dataclasses.replace(bottom, split=True, worth=worth)),
+            refinement=dataclasses.replace(PRESETS["tiny"].refinement, worth=worth, decay=decay),
+        )
+        for worth, decay in ((0.2, 0.5), (0.0, 1.0))
+    )
+    monkeypatch.setitem(PRESETS, "tiny", tiny)
     save(export(MSVQVAE(other), {}), tmp_path / "init.safetensors")
     options = dataclasses.replace(options, init=tmp_path / "init.safetensors")
     first = load(train(dataclasses.replace(quick, lr=1e-9), options, recorder))
@@ -424,7 +431,13 @@ def test_a_level_that_is_split_codes_as_before(tmp_path):
         assert torch.equal(again.synthesis.state_dict()[name], tensor), name
 
 
-def test_decoder_only_keeps_the_codes(quick, options, new_recorder, narrow):
+@pytest.mark.parametrize("split", [False, True])
+def test_decoder_only_keeps_the_codes(quick, options, new_recorder, narrow, monkeypatch, split):
+    tiny = PRESETS["tiny"]
+    if split:
+        halves = dataclasses.replace(tiny.levels[1], split=True, worth=0.2)
+        tiny = dataclasses.replace(tiny, levels=(tiny.levels[0], halves))
+        monkeypatch.setitem(PRESETS, "tiny", tiny)
     first = train(dataclasses.replace(quick, delay=0), in_folder(options, "first"), new_recorder())
     tuned = dataclasses.replace(
         quick,
@@ -432,7 +445,7 @@ def test_decoder_only_keeps_the_codes(quick, options, new_recorder, narrow):
         lr=1e-2,
         decoder_only=True,
         optimizer="muon",
-        level_weights=(1.0, 1.0, 1.0, 1.0),
+        level_weights=(1.0,) * len(tiny.grids),
     )
     options = dataclasses.replace(options, init=first)
     recorder = new_recorder(after_step=interrupt_after(2))

@@ -19,12 +19,21 @@ from vqcodec.train.rate import PricedNetwork, _expected
 
 
 @pytest.fixture
-def network():
-    """A tiny network in training, its codebooks drawn from what it makes of ``clips``."""
+def network(request):
+    """A tiny network in training, its codebooks drawn from what it makes of ``clips``.
+
+    Its bottom is whole, or split with the parameter True.
+    """
     torch.manual_seed(0)
-    network = MSVQVAE(PRESETS["tiny"]).train()
+    top, bottom = PRESETS["tiny"].levels
+    if getattr(request, "param", False):
+        bottom = dataclasses.replace(bottom, split=True, worth=0.2)
+    network = MSVQVAE(dataclasses.replace(PRESETS["tiny"], levels=(top, bottom))).train()
     network(clips())
     return network
+
+
+BOTH = pytest.mark.parametrize("network", [False, True], ids=["whole", "split"], indirect=True)
 
 
 def clips():
@@ -58,6 +67,7 @@ def train_prior_on(prior, network, steps):
     return [float(part.detach()) for part in bits]
 
 
+@BOTH
 def test_tables_hold_what_bits_are_looked_up_in(network):
     prior = prior_of(network)
     train_prior_on(prior, network, 3)
@@ -73,9 +83,11 @@ def test_tables_hold_what_bits_are_looked_up_in(network):
         torch.testing.assert_close(tables.gather(1, symbols[:, None])[:, 0], bits)
 
 
+@BOTH
 def test_gradients_go_where_they_belong(network):
     prior = prior_of(network)
-    output = PricedNetwork(network, prior)(clips(), torch.tensor([1, 2, 4]))
+    highest = len(network.config.grids)
+    output = PricedNetwork(network, prior)(clips(), torch.tensor([1, 2, highest]))
     output.rate.backward(retain_graph=True)
     assert all(bool((p.grad != 0).any()) for p in network.analysis.stem.parameters())
     assert all(p.grad is None for p in prior.parameters())
@@ -85,6 +97,7 @@ def test_gradients_go_where_they_belong(network):
     assert all(p.grad is None for p in network.parameters())
 
 
+@BOTH
 def test_levels_that_are_not_used_do_not_count(network):
     prior = prior_of(network)
     output = PricedNetwork(network, prior)(clips(), torch.tensor([1, 1, 2]))
@@ -113,6 +126,15 @@ def test_vectors_move_to_cheaper_codes():
         z.data -= 0.02 * slope / slope.norm(dim=1, keepdim=True).clamp(min=1e-9)
         nearest, after = bits()
     assert after < 0.75 * before
+
+
+def test_no_vector_is_drawn_to_the_entry_that_a_guess_is_numbered_as():
+    codebook = torch.tensor([[0.1, 0.0], [0.0, 0.0], [0.0, 0.2]])
+    z = torch.tensor([[0.1, 0.02]], requires_grad=True)  # nearest to entry 0, which is free
+    costs = torch.tensor([[0.0, 8.0, 8.0]])
+    for guess in (False, True):
+        expected = _expected(z, codebook, torch.tensor([int(guess)]), costs, guess=guess)
+        assert (float(expected.detach()) == 8) == guess
 
 
 def test_where_the_nearest_is_not_chosen_no_step_changes_the_bits():

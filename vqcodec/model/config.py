@@ -10,11 +10,11 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from vqcodec.errors import CheckpointError
-
-MAX_GRIDS = 16  # what a file's header has room for
+from vqcodec.limits import MAX_ENTRIES, MAX_LEVELS
 
 
 class Grid(NamedTuple):
@@ -47,8 +47,10 @@ class LevelConfig:
         fusion_blocks: residual blocks after the decoded coarser level has joined.
         decoder_blocks: residual blocks of the decoder on this level's grid.
         split: the codes make two grids, a quality level each: those of even steps in time, then
-            those of odd steps. Where the second is not there, the decoder fills in between.
-        fill_blocks: residual blocks of the network that does.
+            those of odd steps. The decoder guesses those; where a guess will do, index 0 says so.
+        fill_blocks: residual blocks of the network that guesses.
+        worth: an odd step takes an entry only if that lowers its vector's squared error by at least
+            ``worth`` times what the guesses leave of the clip's on average. Of the encoder alone.
     """
 
     stride_t: int
@@ -62,16 +64,20 @@ class LevelConfig:
     decoder_blocks: int = 2
     split: bool = False
     fill_blocks: int = 2
+    worth: float = 0.0
 
     def __post_init__(self) -> None:
+        _check_shares(self, "worth")
+        if self.worth and not self.split:
+            raise ValueError("worth is for split levels")
         for field in dataclasses.fields(self):
-            if type(getattr(self, field.name)) is not (bool if field.name == "split" else int):
+            if type(getattr(self, field.name)).__name__ != field.type:
                 raise ValueError(f"{field.name} must be of type {field.type}")
         for name in ("stride_t", "stride"):
             value = getattr(self, name)
             if not (1 <= value <= 64 and value & (value - 1) == 0):
                 raise ValueError(f"{name} must be a power of two between 1 and 64, not {value}")
-        for name, top in (("entries", 32768), ("dim", 4096), ("width", 4096)):
+        for name, top in (("entries", MAX_ENTRIES), ("dim", 4096), ("width", 4096)):
             if not 2 <= getattr(self, name) <= top:
                 raise ValueError(f"{name} must lie in 2..{top}, not {getattr(self, name)}")
         if not 1 <= self.lookup_dim <= self.dim:
@@ -112,17 +118,13 @@ class RefinementConfig:
 
     def __post_init__(self) -> None:
         for name, least, most in (
-            *(("stages", 1, MAX_GRIDS), ("entries", 2, 32768), ("dim", 1, 4096)),
+            *(("stages", 1, MAX_LEVELS), ("entries", 2, MAX_ENTRIES), ("dim", 1, 4096)),
             *(("encoder_blocks", 0, 64), ("decoder_blocks", 0, 64)),
         ):
             value = getattr(self, name)
             if type(value) is not int or not least <= value <= most:
                 raise ValueError(f"{name} must be an integer in {least}..{most}, not {value}")
-        for name in ("worth", "decay"):
-            value = getattr(self, name)
-            if type(value) not in (int, float) or not 0 <= value <= 1:
-                raise ValueError(f"{name} must be a number in 0..1, not {value}")
-            object.__setattr__(self, name, float(value))  # equal ones have equal JSON
+        _check_shares(self, "worth", "decay")
 
 
 @dataclass(frozen=True)
@@ -143,8 +145,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if not self.levels:
             raise ValueError("a model has at least one level")
-        if len(self.grids) > MAX_GRIDS:
-            raise ValueError(f"a model has at most {MAX_GRIDS} grids, not {len(self.grids)}")
+        if len(self.grids) > MAX_LEVELS:
+            raise ValueError(f"a model has at most {MAX_LEVELS} grids, not {len(self.grids)}")
         if type(self.tail_blocks) is not int or not 0 <= self.tail_blocks <= 64:
             raise ValueError(f"tail_blocks must lie in 0..64, not {self.tail_blocks}")
         if any(level.split and 2 * level.stride_t > self.stride_t for level in self.levels):
@@ -162,6 +164,14 @@ class ModelConfig:
             stage = Grid(last.stride_t, last.stride, self.refinement.entries)
             grids += [stage] * self.refinement.stages
         return tuple(grids)
+
+    @property
+    def odd_grids(self) -> frozenset[int]:
+        """Numbers of the grids of odd steps, whose index 0 stands for a guess."""
+        ends = accumulate(len(level.grids) for level in self.levels)
+        return frozenset(
+            end - 1 for end, level in zip(ends, self.levels, strict=True) if level.split
+        )
 
     @property
     def first_stage(self) -> int:
@@ -190,7 +200,7 @@ class ModelConfig:
         data = dataclasses.asdict(self)
         for level in data["levels"]:
             if not level["split"]:  # the text is what it was before levels could be split
-                del level["split"], level["fill_blocks"]
+                del level["split"], level["fill_blocks"], level["worth"]
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -202,6 +212,8 @@ class ModelConfig:
         """
         try:
             data: dict[str, Any] = json.loads(text)
+            if any(level.get("split") and "worth" not in level for level in data["levels"]):
+                raise ValueError("a level was split before odd steps were guessed")
             levels = tuple(LevelConfig(**level) for level in data.pop("levels"))
             refinement = data.pop("refinement", None)
             if refinement is not None:
@@ -209,6 +221,14 @@ class ModelConfig:
             return cls(levels=levels, refinement=refinement, **data)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CheckpointError(f"not a model configuration: {error}") from error
+
+
+def _check_shares(config: LevelConfig | RefinementConfig, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if type(value) not in (int, float) or not 0 <= value <= 1:
+            raise ValueError(f"{name} must be a number in 0..1, not {value}")
+        object.__setattr__(config, name, float(value))  # equal ones have equal JSON
 
 
 def _two_level(
@@ -239,7 +259,7 @@ PRESETS: dict[str, ModelConfig] = {
     # The shipped network: the paper's two levels, the bottom in two halves, then six stages that
     # refine them.
     "base": ModelConfig(
-        levels=(_PAPER.levels[0], dataclasses.replace(_PAPER.levels[1], split=True)),
+        levels=(_PAPER.levels[0], dataclasses.replace(_PAPER.levels[1], split=True, worth=0.25)),
         refinement=RefinementConfig(stages=6, worth=0.5, decay=0.45),
         tail_blocks=_PAPER.tail_blocks,
     ),

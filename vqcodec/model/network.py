@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqcodec.model.config import LevelConfig, ModelConfig
@@ -40,12 +39,28 @@ class Output(NamedTuple):
     commitment: Tensor
 
 
+class Decoded(NamedTuple):
+    """Pictures, and what the decoder guessed on the way.
+
+    Attributes:
+        clip: (B, 3, T, H, W) float32 in 0..1.
+        guesses: for grids of odd steps, by number, what index 0 stands for: (B, T', H', W',
+            lookup_dim).
+    """
+
+    clip: Tensor
+    guesses: dict[int, Tensor]
+
+
 class MSVQVAE(nn.Module):
     """The network of a :class:`ModelConfig`.
 
     A quality level *q* is the first *q* grids of indices. The decoder takes any of them: vectors
     of levels that are not there are zero, the odd steps of a split level that has but its even ones
-    are filled in, and the tail is told how many grids there are.
+    are guessed, and the tail is told how many grids there are.
+
+    Where odd steps are there, their index 0 says that the guess will do (as a skipped block does in
+    other codecs).
 
     Parameters named ``analysis.*`` run only in the encoder; all others decide decoded pictures
     (see :attr:`vqcodec.model.checkpoint.Checkpoint.model_id`).
@@ -106,12 +121,30 @@ class MSVQVAE(nn.Module):
             z = self.analysis.code(number, features[number], seen)
             quantized = self.quantizers[number](z)
             there = quality - len(indices)
-            indices += self._parts(number, quantized.indices, 1)
-            latents += self._parts(number, z, 2)
-            vectors = self._keep(number, quantized.vectors, there, context)
-            context = stage(vectors, context)
+            codes = self._parts(number, quantized.indices, 1)
+            entries = self._parts(number, quantized.vectors, 2)
+            wanted = self._parts(number, z, 2)
+            some = None  # where not all of a level's grids are there
+            if len(codes) > 1:
+                guess = self.synthesis.guess(number, entries[0], seen)
+                some = _interleave(entries[0], guess)
+                if not self.training or self._quantizer(number).started:
+                    codes[1], entries[1] = self._settle(
+                        number, wanted[1], codes[1], entries[1], guess
+                    )
+            indices += codes
+            latents += wanted
             complete = bool((quality >= len(indices)).all())
-            seen = context if complete else stage(quantized.vectors, seen)
+            project = self._quantizer(number).project_out
+            whole = _join(entries)
+            vectors = project(whole)
+            kept = vectors
+            if not complete:
+                if some is not None:
+                    kept = project(torch.where(_each(there > 1), whole, some))
+                kept = kept * _each(there > 0)
+            context = stage(kept, context)
+            seen = context if complete else stage(vectors, seen)
             commitment = commitment + quantized.loss
         refined = None
         if self.refiner is not None:
@@ -129,8 +162,9 @@ class MSVQVAE(nn.Module):
     def encode(self, clip: Tensor, quality: int | None = None) -> tuple[Tensor, ...]:
         """(B, 3, T, H, W) in 0..1 → the first ``quality`` grids, (B, T', H', W') int64 indices.
 
-        They are the nearest entries, or at residual stages the zero entry where those are not worth
-        their bits (:class:`ResidualQuantizer`).
+        They are the nearest entries; at odd steps of a split level 0 where the guess will do
+        (``worth`` of :class:`vqcodec.model.config.LevelConfig`), at residual stages 0 where no
+        entry is worth its bits (:class:`ResidualQuantizer`).
         """
         count = len(self.config.grids) if quality is None else quality
         indices: list[Tensor] = []
@@ -138,12 +172,19 @@ class MSVQVAE(nn.Module):
         features = self.analysis.features(clip)
         for number, stage in enumerate(self.synthesis.stages):
             if len(indices) >= count:
-                return tuple(indices[:count])
+                break
             quantizer = self._quantizer(number)
-            grid = quantizer.encode(self.analysis.code(number, features[number], context))
-            indices += self._parts(number, grid, 1)
+            z = self.analysis.code(number, features[number], context)
+            nearest = quantizer.encode(z)
+            codes = self._parts(number, nearest, 1)
+            entries = self._parts(number, quantizer.decode(nearest), 2)
+            if len(codes) > 1 and len(indices) + 1 < count:
+                guess = self.synthesis.guess(number, entries[0], context)
+                wanted = self._parts(number, z, 2)[1]
+                codes[1], entries[1] = self._settle(number, wanted, codes[1], entries[1], guess)
+            indices += codes
             if len(indices) < count:
-                context = stage(quantizer.decode(grid), context)
+                context = stage(quantizer.project_out(_join(entries)), context)
         if self.refiner is not None and len(indices) < count:
             residual = self.analysis.refine(features[-1], context)
             indices += self.refiner.encode(residual, count - len(indices))
@@ -151,20 +192,51 @@ class MSVQVAE(nn.Module):
 
     def decode(self, indices: Sequence[Tensor]) -> Tensor:
         """Inverse of :meth:`encode`: any number of the first grids → (B, 3, T, H, W) in 0..1."""
+        return self.reconstruct(indices).clip
+
+    def reconstruct(
+        self, indices: Sequence[Tensor], shifts: Sequence[Tensor] | None = None
+    ) -> Decoded:
+        """Decode any number of the first grids; what they stand for may be shifted.
+
+        Args:
+            indices: per grid (B, T', H', W') integers.
+            shifts: what to add to code vectors, with gradients: for each of the levels' grids that
+                are there, (B, T', H', W', lookup_dim), then, if stages of refinement are, for
+                their sum.
+        """
         if not 1 <= len(indices) <= len(self.config.grids):
             raise ValueError(f"{len(indices)} grids for a model of {len(self.config.grids)}")
-        first = self.config.first_stage
-        books = self.codebooks()
-        vectors = [
-            F.embedding(grid.long(), book)
-            for grid, book in zip(indices[:first], books, strict=False)
-        ]
-        if len(indices) > first:
-            stages = zip(indices[first:], books[first:], strict=False)
-            vectors.append(
-                torch.stack([F.embedding(grid.long(), book) for grid, book in stages]).sum(0)
-            )
-        return self.decode_vectors(vectors, len(indices))
+        moves = [None] * len(indices) if shifts is None else [_channels_first(s) for s in shifts]
+        context = None
+        guesses: dict[int, Tensor] = {}
+        begin = 0
+        for number, stage in enumerate(self.synthesis.stages):
+            level, quantizer = self.config.levels[number], self._quantizer(number)
+            end = begin + len(level.grids)
+            if begin < len(indices):
+                entries = _plus(quantizer.decode(indices[begin]), moves[begin])
+                if level.split:
+                    guess = odd = self.synthesis.guess(number, entries, context)
+                    if end <= len(indices):
+                        codes = indices[end - 1]
+                        guesses[end - 1] = guess.permute(0, 2, 3, 4, 1)
+                        odd = torch.where(codes[:, None] > 0, quantizer.decode(codes), guess)
+                        odd = _plus(odd, moves[end - 1])
+                    entries = _interleave(entries, odd)
+                vectors = quantizer.project_out(entries)
+            else:
+                assert context is not None
+                vectors = context.new_zeros(context.shape[0], level.dim, *context.shape[2:])
+            context = stage(vectors, context)
+            begin = end
+        refined = None
+        if self.refiner is not None and len(indices) > begin:
+            refined = _plus(self.refiner.decode(indices[begin:]), moves[begin])
+        assert context is not None
+        quality = torch.full((len(context),), len(indices), device=context.device)
+        picture = self.synthesis.finish(context, refined, quality).clamp(0, 1)
+        return Decoded(picture, guesses)
 
     def codebooks(self) -> list[Tensor]:
         """The entries of each grid, (K, channels)."""
@@ -177,28 +249,6 @@ class MSVQVAE(nn.Module):
             books += self.refiner.codebooks()
         return books
 
-    def decode_vectors(self, vectors: Sequence[Tensor], quality: int) -> Tensor:
-        """Decode entries instead of their indices; gradients pass.
-
-        Args:
-            vectors: for each of the levels' grids, as many as there are, (B, T', H', W',
-                lookup_dim), then, if there are stages of refinement, their sum.
-            quality: how many grids these stand for.
-
-        Returns:
-            (B, 3, T, H, W) float32 in 0..1.
-        """
-        context = None
-        rest = [vector.permute(0, 4, 1, 2, 3) for vector in vectors]
-        for number, stage in enumerate(self.synthesis.stages):
-            count = len(self.config.levels[number].grids)
-            context = stage(self._decoded(number, rest[:count], context), context)
-            rest = rest[count:]
-        refined = rest[0] if rest else None
-        levels = torch.full((len(vectors[0]),), quality, device=vectors[0].device)
-        assert context is not None
-        return self.synthesis.finish(context, refined, levels).clamp(0, 1)
-
     def _parts(self, number: int, whole: Tensor, axis: int) -> list[Tensor]:
         """Cut what a level has along its time ``axis`` into what each of its grids has."""
         if not self.config.levels[number].split:
@@ -206,33 +256,23 @@ class MSVQVAE(nn.Module):
         halves = whole.reshape(*whole.shape[:axis], -1, 2, *whole.shape[axis + 1 :])
         return list(halves.unbind(axis + 1))
 
-    def _decoded(self, number: int, parts: Sequence[Tensor], context: Tensor | None) -> Tensor:
-        """A level's code vectors (B, dim, T', H', W') from the entries of the grids there are.
+    def _settle(
+        self, number: int, z: Tensor, codes: Tensor, entries: Tensor, guess: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Let the guess stand wherever no entry is worth it at odd steps of level ``number``.
 
-        ``parts`` are (B, lookup_dim, ...).
+        Codebook and commitment follow all odd steps, guessed or not, as they follow even ones.
+
+        Args:
+            z, guess: what is wanted there and what the decoder guesses, (B, lookup_dim, ...).
+            codes, entries: the nearest ones, as returned.
         """
-        level, project = self.config.levels[number], self._quantizer(number).project_out
-        if not parts:
-            assert context is not None
-            batch, _, *grid = context.shape
-            return context.new_zeros(batch, level.dim, *grid)
-        if len(parts) < len(level.grids):
-            assert context is not None
-            return self.synthesis.fill(number, project(parts[0]), context)
-        decoded: Tensor = project(torch.stack(list(parts), 3).flatten(2, 3))
-        return decoded
-
-    def _keep(self, number: int, vectors: Tensor, there: Tensor, context: Tensor | None) -> Tensor:
-        """A level's code vectors where of clip b no more than ``there[b]`` of its grids are."""
-        count = len(self.config.levels[number].grids)
-        kept = vectors * (there >= count)[:, None, None, None, None]
-        half = (there > 0) & (there < count)
-        if bool(half.any()):
-            assert context is not None
-            first = self._parts(number, vectors[half], 2)[0]
-            filled = self.synthesis.fill(number, first, context[half])
-            kept = kept.index_put((half.nonzero()[:, 0],), filled.to(kept.dtype))
-        return kept
+        with torch.no_grad():
+            left = (z - guess).square().sum(1)
+            taken_away = left - (z - entries).square().sum(1)
+            least = self.config.levels[number].worth * left.mean((1, 2, 3), keepdim=True)
+            codes = codes * (taken_away >= least)  # number 0 is taken: its entry cannot be had
+        return codes, torch.where(codes[:, None] > 0, entries, guess)
 
     def sort_codebooks(self) -> None:
         """Number all entries anew, close ones near each other (:meth:`Codebook.sort`)."""
@@ -241,7 +281,8 @@ class MSVQVAE(nn.Module):
 
     def freeze_codes(self) -> None:
         """Stop training all that decides codes: what is left is the decoder behind them."""
-        for part in (self.analysis, self.quantizers, self.refiner, self.synthesis.stages):
+        decoder = (self.synthesis.stages, self.synthesis.fills)
+        for part in (self.analysis, self.quantizers, self.refiner, *decoder):
             if part is not None:
                 part.requires_grad_(False)
         self.frozen = True
@@ -373,10 +414,11 @@ class Synthesis(nn.Module):
             blocks(config.tail_blocks, last.width), Up(last.width, 3, last.stride_t, last.stride)
         )
 
-    def fill(self, number: int, even: Tensor, context: Tensor) -> Tensor:
-        """All code vectors of a level from those of even steps; see :class:`Fill`."""
-        vectors: Tensor = self.fills[str(number)](even, context)
-        return vectors
+    def guess(self, number: int, even: Tensor, context: Tensor | None) -> Tensor:
+        """A level's entries at odd steps, from those at even ones; see :class:`Fill`."""
+        assert context is not None
+        entries: Tensor = self.fills[str(number)](even, context)
+        return entries
 
     def finish(self, context: Tensor, refined: Tensor | None, quality: Tensor) -> Tensor:
         """Context on the finest grid, and what refines it, to (B, 3, T, H, W) float32.
@@ -392,25 +434,26 @@ class Synthesis(nn.Module):
 
 
 class Fill(nn.Module):
-    """Code vectors of odd steps in time, guessed from the even ones and the coarser levels.
+    """What stands between: entries at odd steps in time, guessed from even ones and coarser levels.
 
     What it learns is the difference from the mean of the step before and the step after.
     """
 
     def __init__(self, level: LevelConfig) -> None:
         super().__init__()
-        self.join = nn.Conv3d(2 * level.dim + level.width, level.width, 1)
+        self.join = nn.Conv3d(2 * level.lookup_dim + level.width, level.width, 1)
         self.blocks = blocks(level.fill_blocks, level.width)
-        self.out = nn.Conv3d(level.width, level.dim, 1)
+        self.out = nn.Conv3d(level.width, level.lookup_dim, 1)
         for parameter in self.out.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, even: Tensor, context: Tensor) -> Tensor:
-        """(B, dim, T'/2, H', W'), context (B, width, T', H', W') → (B, dim, T', H', W')."""
+        """(B, lookup_dim, T'/2, H', W'), context (B, width, T', H', W') → as the first."""
         after = torch.cat([even[:, :, 1:], even[:, :, -1:]], 2)
-        x = torch.cat([even, after, context[:, :, 1::2]], 1)
-        odd = (even + after) / 2 + self.out(self.blocks(self.join(x)))
-        return torch.stack([even, odd], 3).flatten(2, 3)
+        features = self.blocks(self.join(torch.cat([even, after, context[:, :, 1::2]], 1)))
+        with torch.autocast(features.device.type, enabled=False):
+            guess: Tensor = (even + after) / 2 + self.out(features.float())
+        return guess
 
 
 class Stage(nn.Module):
@@ -430,3 +473,26 @@ class Stage(nn.Module):
         x = vectors if context is None else torch.cat([vectors, context], 1)
         y: Tensor = self.up(self.blocks(self.join(x)))
         return y
+
+
+def _each(condition: Tensor) -> Tensor:
+    """(B,) → (B, 1, 1, 1, 1)."""
+    return condition[:, None, None, None, None]
+
+
+def _interleave(even: Tensor, odd: Tensor) -> Tensor:
+    """Twice (B, C, T/2, H, W) → (B, C, T, H, W)."""
+    return torch.stack([even, odd], 3).flatten(2, 3)
+
+
+def _join(parts: Sequence[Tensor]) -> Tensor:
+    """What a level's one or two grids hold, in order of time."""
+    return parts[0] if len(parts) == 1 else _interleave(*parts)
+
+
+def _channels_first(vectors: Tensor) -> Tensor:
+    return vectors.permute(0, 4, 1, 2, 3)
+
+
+def _plus(vectors: Tensor, shift: Tensor | None) -> Tensor:
+    return vectors if shift is None else vectors + shift

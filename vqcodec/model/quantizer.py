@@ -24,7 +24,7 @@ class Quantized(NamedTuple):
     """What a quantiser gives.
 
     Attributes:
-        vectors: (B, dim, T, H, W) decoded code vectors; gradients pass to the input.
+        vectors: (B, lookup_dim, T, H, W) entries; gradients pass to the input.
         indices: (B, T, H, W) int64 in 0..entries-1.
         loss: scalar commitment loss ‖z − sg(e)‖², averaged over positions and channels.
     """
@@ -164,7 +164,7 @@ class Codebook(nn.Module):
 
 
 class VectorQuantizer(Codebook):
-    """Nearest entry of a codebook, searched in ``lookup_dim`` channels, decoded to ``dim``.
+    """Nearest entry of a codebook of ``lookup_dim`` channels; ``project_out`` takes it to ``dim``.
 
     Args:
         lookup_dim: channels of the vectors to be quantised.
@@ -188,7 +188,7 @@ class VectorQuantizer(Codebook):
         flat = _rows(z)
         if self.training and not self.grow(flat.detach()):
             nothing = torch.zeros_like(flat[:, 0]).long().reshape(grid)
-            return Quantized(self.project_out(z), nothing, z.sum() * 0)
+            return Quantized(z, nothing, z.sum() * 0)
         indices = self.nearest(flat.detach())
         # Looked up before the update, which may hand a dead entry's place to a far-away vector.
         entries = F.embedding(indices, self.codebook)
@@ -201,19 +201,15 @@ class VectorQuantizer(Codebook):
             passed = _rotate(flat, entries)
         else:
             passed = flat + (entries - flat).detach()
-        vectors = self.project_out(_grid(passed, grid))
-        return Quantized(vectors, indices.reshape(grid), loss)
+        return Quantized(_grid(passed, grid), indices.reshape(grid), loss)
 
     def encode(self, z: Tensor) -> Tensor:
         """(B, lookup_dim, T, H, W) float32 → (B, T, H, W) int64 in 0..entries-1."""
         return self.nearest(_rows(z)).reshape(z.shape[0], *z.shape[2:])
 
     def decode(self, indices: Tensor) -> Tensor:
-        """(B, T, H, W) integers → (B, dim, T, H, W) decoded vectors."""
-        vectors: Tensor = self.project_out(
-            F.embedding(indices.long(), self.codebook).permute(0, 4, 1, 2, 3)
-        )
-        return vectors
+        """(B, T, H, W) integers → (B, lookup_dim, T, H, W) entries."""
+        return F.embedding(indices.long(), self.codebook).permute(0, 4, 1, 2, 3)
 
 
 class Refined(NamedTuple):

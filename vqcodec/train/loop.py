@@ -283,20 +283,19 @@ class _Run:
         config = self.config
         architecture = PRESETS[config.model]
         shape = _shape(architecture)
-        if config.decoder_only and init is not None and init.config.refinement is not None:
-            # The codes stay as they are: so does the choice among them.
-            architecture = dataclasses.replace(architecture, refinement=init.config.refinement)
+        start = None if init is None else _shape(init.config)
+        if init is not None and config.decoder_only and start == shape:
+            architecture = init.config  # the codes stay as they are: so does the choice among them
         network = MSVQVAE(architecture, rotate=config.rotation, delay=config.delay)
         if init is not None:
-            ready = init.build()
-            if _shape(ready.config) not in _beginnings(shape):
+            if start not in _beginnings(shape):
                 raise CheckpointError(
                     f"{self.options.init}: of another architecture than {config.model}"
                 )
-            _transfer(ready, network)
+            _transfer(init.build(), network)
         if config.decoder_only:
-            if init is None or not network.started:
-                raise ValueError("decoder_only needs a checkpoint to start from")
+            if start != shape:
+                raise ValueError("decoder_only needs a checkpoint to start from, with all levels")
             network.freeze_codes()
         return network
 
@@ -315,8 +314,8 @@ class _Run:
         if self.world == 1:
             return self.learner
         # The quantisers keep their buffers in step themselves. Where clips differ in quality, the
-        # graph differs from step to step and from process to process; and only half of a split
-        # level needs its fill.
+        # graph differs from step to step and from process to process; and a split level has no
+        # use for guesses while its codebook is not drawn.
         config = self.config
         split = any(level.split for level in self.network.config.levels)
         return DistributedDataParallel(
@@ -419,7 +418,7 @@ class _Run:
 def _shape(config: ModelConfig) -> ModelConfig:
     """A configuration less what no weight depends on."""
     levels = tuple(
-        level if level.split else dataclasses.replace(level, fill_blocks=0)
+        dataclasses.replace(level, fill_blocks=level.fill_blocks if level.split else 0, worth=0.0)
         for level in config.levels
     )
     refinement = config.refinement

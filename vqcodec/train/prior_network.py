@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -76,7 +75,7 @@ _SIDES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 
 def _neighbours(model: ModelConfig, number: int, most: int) -> tuple[Neighbour, ...]:
     """What grid ``number`` looks at: up to ``most`` codes, those that tell more first."""
-    odd = _odd_grids(model)
+    odd = model.odd_grids
     before = [number - 1, number - 2] if number - 1 in odd else [number - 1]
     if number in odd:
         found = [
@@ -103,12 +102,6 @@ def _neighbours(model: ModelConfig, number: int, most: int) -> tuple[Neighbour, 
                 found += [(before[-1], 1, _HERE), (number - 1, -1, _HERE)]
         found.append((number, -2, _HERE))
     return tuple(Neighbour(source, dt, *at) for source, dt, places in found for at in places)[:most]
-
-
-def _odd_grids(model: ModelConfig) -> set[int]:
-    """Numbers of the grids that hold the odd steps of a split level."""
-    ends = accumulate(len(level.grids) for level in model.levels)
-    return {end - 1 for end, level in zip(ends, model.levels, strict=True) if level.split}
 
 
 class PriorNetwork(nn.Module):

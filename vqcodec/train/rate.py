@@ -74,19 +74,27 @@ class PricedNetwork(nn.Module):
                 tables = level.tables(grids, nothing, chosen)
                 rows = output.latents[number][used].movedim(1, -1).flatten(0, 3)[chosen]
                 symbols = grids[number].flatten()[chosen].long()
-                per_row = _expected(rows.float(), books[number], symbols, tables)
+                guess = number in self.network.config.odd_grids
+                per_row = _expected(rows.float(), books[number], symbols, tables, guess=guess)
                 clips = used.nonzero()[:, 0][chosen * len(grids[0]) // places]
                 expected = expected.index_add(0, clips, per_row * (places / len(chosen)))
         rate = (expected / bits.clamp(min=1)).mean()
         return Priced(output.clip, output.commitment, rate, surprise)
 
 
-def _expected(z: Tensor, codebook: Tensor, symbols: Tensor, costs: Tensor) -> Tensor:
-    """(N, C), (K, C), (N,), (N, K) → (N,) expected bits."""
+def _expected(
+    z: Tensor, codebook: Tensor, symbols: Tensor, costs: Tensor, *, guess: bool = False
+) -> Tensor:
+    """(N, C), (K, C), (N,), (N, K) → (N,) expected bits.
+
+    With ``guess`` symbol 0 stands for what the decoder guesses, not for an entry.
+    """
     # ‖z‖² is the same for all entries.
     closeness = torch.addmm(codebook.square().sum(1) / -2, z, codebook.T)
-    # A residual stage takes its zero entry where another is nearer but not worth it: there a small
-    # step changes nothing.
+    if guess:
+        closeness[:, 0] = -torch.inf
+    # A guess, or a residual stage's zero entry, stands where another is nearer but not worth it:
+    # there a small step changes nothing.
     nearest = closeness.argmax(1) == symbols
     apart = (z.detach() - codebook[symbols]).square().sum(1)
     noise = NOISE * (apart * nearest).sum() / nearest.sum().clamp(min=1)
