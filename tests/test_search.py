@@ -72,8 +72,8 @@ def test_without_trade_distortion_falls(network, clips, quality):
         now = distortion(network, clips, found)
         assert (now <= previous * 1.0001).all()
         previous = now
-    # Codes of the top lie too far apart for the search's model: with them alone it may find nothing,
-    # though in the second clip changing one of the 16 would take away 4 %.
+    # Codes of the top lie too far apart for the search's model: with them alone it may find
+    # nothing, though in the second clip changing one of the 16 would take away 4 %.
     assert (previous < before).all() or (quality == 1 and (previous < before).any())
 
 
