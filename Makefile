@@ -48,7 +48,7 @@ BENCH := $(BIN)/vqcodec bench --jobs $(JOBS)
 PEERS := $(addprefix --codec ,x264-medium x264 x264-444 x265 x265-444 svtav1)
 EFFORTS := $(addprefix --codec vqcodec@,0 1 2 3 5 7)
 bench: $(READY)
-	$(BENCH) --root $(DATA)/eval --limit 64 --codec vqcodec@0 --codec vqcodec@3 $(PEERS) \
+	$(BENCH) --root $(DATA)/eval --limit 64 $(addprefix --codec vqcodec@,0 3 7) $(PEERS) \
 	  --json cache/clips.json --report cache/report --plots docs/img
 	$(BENCH) --root $(DATA)/eval --mode videos --codec vqcodec@0 $(PEERS) --json cache/videos.json
 	$(BENCH) --root $(DATA)/ucf101 --dataset authors --codec vqcodec@0 --codec vqcodec@3 $(PEERS) \
