@@ -7,7 +7,8 @@ from video_builders import scene
 
 from vqcodec.model.checkpoint import load
 from vqcodec.model.registry import find as find_model
-from vqcodec.search import MAX_EFFORT, _visibility, _waiting, search
+from vqcodec.search import MAX_EFFORT, _waiting, search
+from vqcodec.visibility import visibility
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def clips():
 
 
 def distortion(network, clips, grids):
-    error = (255 * (network.decode(grids) - clips)).square() * _visibility(clips)
+    error = (255 * (network.decode(grids) - clips)).square() * visibility(clips)
     return error.flatten(1).sum(1) / 3
 
 
@@ -105,15 +106,6 @@ def test_a_model_without_prior_counts_distortion_alone(network, clips):
 def test_equal_input_equal_output(network, clips, prior):
     one, other = (find(network, clips, prior=prior) for _ in range(2))
     assert all(map(torch.equal, one, other))
-
-
-def test_smooth_pixels_count_more(clips):
-    weight = _visibility(clips)
-    assert weight.shape == (2, 1, 8, 32, 32)
-    torch.testing.assert_close(weight.mean((1, 2, 3, 4)), torch.ones(2))
-    assert weight[..., :12].mean() > 1.3 * weight[..., 20:].mean()
-    flat = _visibility(torch.full((1, 3, 8, 16, 16), 0.5))
-    torch.testing.assert_close(flat, torch.ones_like(flat))
 
 
 def test_a_third_of_the_places_waits_in_turn():

@@ -14,8 +14,9 @@ is taken for stiffer than it is, less so while rounds succeed (Levenberg's metho
 first round a third of the places waits, in turn. A round that made a clip worse is undone. The
 decoder knows nothing of all this.
 
-Distortion is the squared error, somewhat more where a picture is smooth (:func:`_visibility`): the
-plain one has the search take away faint texture, which costs few dB of PSNR but SSIM sees.
+Distortion is the squared error, somewhat more where a picture is smooth
+(:mod:`vqcodec.visibility`): the plain one has the search take away faint texture, which costs few dB
+of PSNR but SSIM sees.
 
 λ is set for each clip by ``trade``: one per cent of its bits is worth ``trade`` per cent of its
 distortion. So all clips give and take at one slope of PSNR against the logarithm of rate.
@@ -28,20 +29,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vqcodec.entropy.context import Grid
 from vqcodec.entropy.prior import Prior
 from vqcodec.model.network import MSVQVAE
+from vqcodec.visibility import visibility
 
 MAX_EFFORT = 9
 _ROUNDS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24)  # by effort
 STIFF = 3.0  # at first, when searching freely
 LOOSEN, TIGHTEN = 1.2, 2.0
-WINDOW = 7  # pixels, as of SSIM
-FLOOR = 30.0  # added to the variance of 8-bit values: half of SSIM's C2
-FADE = 0.25  # 0: squared error, 1: about SSIM; chosen in docs/training-log.md
 
 
 def search(
@@ -93,7 +91,7 @@ class _Search:
         self.follows = follows or [False] * len(clips)
         self.books = network.codebooks()
         self.levels = network.config.first_stage
-        self.visibility = _visibility(clips)
+        self.visibility = visibility(clips)
         self.generator = torch.Generator().manual_seed(0)  # equal input, equal output
         self.price: Tensor | None = None  # λ of each clip, distortion per bit
         self.curvatures: list[Tensor] = []  # (C, C) half the mean Hessian, per level
@@ -226,21 +224,6 @@ def _waiting(grid: Tensor, turn: int) -> Tensor:
     """(T', H', W') which places wait: none at first, then a third, no two of them side by side."""
     t, y, x = (torch.arange(count, device=grid.device) for count in grid.shape[1:])
     return ((t[:, None, None] + y[:, None] + 2 * x) % 3 == turn % 3) & (turn > 0)
-
-
-def _visibility(clips: Tensor) -> Tensor:
-    """How much an error counts at each pixel, (B, 1, T, H, W), 1 on average over a clip.
-
-    It falls with the fourth root of the variance around it, where SSIM's falls with the variance:
-    1 - SSIM is about the squared error over 2 (variance + C2 / 2), for errors of zero mean.
-    """
-    luma = 255 * clips.mean(1)
-    mean, square = (
-        F.avg_pool2d(values, WINDOW, 1, WINDOW // 2, count_include_pad=False)
-        for values in (luma, luma.square())
-    )
-    weight = ((square - mean.square()).clamp(min=0) + FLOOR) ** -FADE
-    return (weight / weight.mean((1, 2, 3), keepdim=True))[:, None]
 
 
 @dataclass(frozen=True)

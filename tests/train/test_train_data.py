@@ -23,7 +23,7 @@ from vqcodec.train.data import (
     validation_clips,
 )
 
-STILL = Augmentation(smallest_crop=1, squash=1, flip=0, reverse=0, fast=0, brightness=1)
+STILL = Augmentation(whole=0, smallest_crop=1, squash=1, flip=0, reverse=0, fast=0, brightness=1)
 
 
 def saved(path, clip):
@@ -236,6 +236,16 @@ def test_without_augmentation_a_clip_is_a_cut(tmp_path):
         assert np.array_equal(clip, source[start : start + 8])
         starts.add(start)
     assert starts == set(range(33))  # the last frame too
+
+
+def test_whole_pictures_are_shown_as_they_are(tmp_path):
+    item = numbered(tmp_path)
+    source = np.load(item.cache)
+    augmentation = Augmentation(**{**vars(STILL), "whole": 1, "smallest_crop": 0.5, "squash": 2})
+    for place in range(10):
+        clip = clips_of([item], augmentation)(0, place).permute(1, 2, 3, 0).numpy()
+        start = int(clip[0, 0, -1, 0]) - 50
+        assert np.array_equal(clip, source[start : start + 8])
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,18 @@ def test_log_mse_is_what_mean_psnr_measures(clips):
     assert bool(reconstruction_loss("log-mse", a, a).isfinite())
 
 
+def test_log_visible_weighs_errors_by_where_they_are():
+    clip = torch.full((1, 3, 2, 32, 32), 0.5)
+    clip[..., 16:] += 0.1 * torch.randn(1, 3, 2, 32, 16, generator=torch.Generator().manual_seed(0))
+    smooth, textured = clip.clone(), clip.clone()
+    smooth[..., :12] += 0.1
+    textured[..., 20:] += 0.1
+    seen, hidden = (reconstruction_loss("log-visible", x, clip) for x in (smooth, textured))
+    plain = reconstruction_loss("log-mse", smooth, clip)
+    assert float(plain) == pytest.approx(float(reconstruction_loss("log-mse", textured, clip)))
+    assert seen > plain > hidden
+
+
 # VGG-16
 
 

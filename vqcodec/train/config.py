@@ -11,7 +11,7 @@ from typing import Any
 
 from vqcodec.model.config import PRESETS
 
-RECONSTRUCTIONS = ("mse", "l1", "log-mse")
+RECONSTRUCTIONS = ("mse", "l1", "log-mse", "log-visible")
 PERCEPTUALS = ("vgg16", "ms-ssim", "none")
 OPTIMIZERS = ("adam", "muon")
 
@@ -32,8 +32,9 @@ class TrainConfig:
         betas: Adam's.
         warmup: steps of linear warm-up.
         clip_grad: largest gradient norm; 0 for no limit.
-        reconstruction: ``mse``, ``l1``, or ``log-mse``, the mean over clips of log MSE, which is
-            what a mean PSNR measures.
+        reconstruction: ``mse``, ``l1``, ``log-mse``, the mean over clips of log MSE, which is what
+            a mean PSNR measures, or ``log-visible``, the same with errors weighed by
+            :mod:`vqcodec.visibility`.
         commitment: β, weight of the commitment loss.
         perceptual: ``vgg16``, ``ms-ssim`` or ``none``.
         perceptual_weight: γ.

@@ -170,6 +170,8 @@ class Augmentation:
     """How far a training clip may stray from its source.
 
     Attributes:
+        whole: probability that a clip shows as much of the picture as it can, as most encoded
+            clips do; all others are crops.
         smallest_crop: shortest crop side, as a fraction of the picture's shorter side.
         squash: crops may be this much wider or narrower than square before the resize.
         flip: probability of a mirror image.
@@ -178,6 +180,7 @@ class Augmentation:
         brightness: largest gain, as a factor, up or down.
     """
 
+    whole: float = 0.4
     smallest_crop: float = 0.5
     squash: float = 1.3
     flip: float = 0.5
@@ -237,6 +240,8 @@ class Clips:
         short = min(height, width)
         side = short * rng.uniform(min(1.0, max(options.smallest_crop, self.size / short)), 1.0)
         squash = options.squash ** rng.uniform(-0.5, 0.5)
+        if rng.random() < options.whole:
+            side, squash = short, 1.0
         crop_h = min(height, max(8, round(side * squash)))
         crop_w = min(width, max(8, round(side / squash)))
         top = int(rng.integers(height - crop_h + 1))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vqcodec import metrics
 from vqcodec.errors import CheckpointError
+from vqcodec.visibility import visibility
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -27,8 +28,11 @@ def reconstruction_loss(kind: str, decoded: Tensor, clip: Tensor) -> Tensor:
         return F.l1_loss(decoded, clip)
     if kind == "mse":
         return F.mse_loss(decoded, clip)
-    if kind == "log-mse":
-        per_clip = (decoded - clip).square().flatten(1).mean(1)
+    if kind in ("log-mse", "log-visible"):
+        error = (decoded - clip).square()
+        if kind == "log-visible":
+            error = error * visibility(clip)
+        per_clip = error.flatten(1).mean(1)
         # Below 1e-5 (50 dB) a clip is as good as any needs to be.
         return (per_clip + 1e-5).log().mean()
     raise ValueError(f"unknown reconstruction loss: {kind}")
