@@ -15,8 +15,8 @@ first round a third of the places waits, in turn. A round that made a clip worse
 decoder knows nothing of all this.
 
 Distortion is the squared error, somewhat more where a picture is smooth
-(:mod:`vqcodec.visibility`): the plain one has the search take away faint texture, which costs few dB
-of PSNR but SSIM sees.
+(:mod:`vqcodec.visibility`): the plain one has the search take away faint texture, which costs few
+dB of PSNR but SSIM sees.
 
 λ is set for each clip by ``trade``: one per cent of its bits is worth ``trade`` per cent of its
 distortion. So all clips give and take at one slope of PSNR against the logarithm of rate.
