@@ -58,6 +58,8 @@ bench: $(READY)
 	  --json cache/speed.json
 	$(BIN)/python -m vqcodec.bench.sizes --root $(DATA)/eval --limit 8 > cache/sizes.md
 	mv cache/sizes.md docs/sizes.md
+	$(BIN)/python -m vqcodec.bench.operating --root $(DATA)/eval --limit 64 > cache/operating.md
+	mv cache/operating.md docs/operating.md
 	$(BIN)/python -m vqcodec.bench.results cache/clips.json cache/videos.json \
 	  cache/authors.json cache/efforts.json $(wildcard cache/ablation.json) cache/speed.json \
 	  docs/results.md
