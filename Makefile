@@ -24,7 +24,7 @@ lint: $(READY)
 speed: $(READY)
 	$(BIN)/python -m vqcodec.bench.speed $(if $(VIDEO),--video '$(VIDEO)')
 
-# How a model like weights/base.safetensors is made, in five stages; each resumes if it is stopped.
+# How a model like weights/base.safetensors is made, stage by stage; each resumes if it is stopped.
 # What was done for the shipped one, and where that differed: docs/training-log.md.
 TRAIN := $(BIN)/vqcodec train --data $(DATA)/train --cache cache/footage
 RECIPE := --batch 4 --warmup 60 --clip-grad 1 --optimizer muon --reconstruction log-mse \
@@ -37,10 +37,15 @@ train: $(READY)
 	  --commitment 0.25 --delay 100 --level-weights 6,13,40,7,7,7,7,8,18
 	$(TRAIN) $(RECIPE) $(STILLS) --init runs/base/model.safetensors --out runs/longer --minutes 330 \
 	  --lr 6e-4 --commitment 0.25 --delay 0 --level-weights 6,13,26,9,9,8,8,9,13
-	$(TRAIN) $(RECIPE) $(STILLS) --init runs/longer/model.safetensors --out runs/decoder \
-	  --minutes 31 --lr 4e-4 --commitment 0 --decoder-only --level-weights 6,14,20,9,9,9,9,9,17
-	$(TRAIN) --stage prior --init runs/decoder/model.safetensors --out runs/prior --chunks 4000 \
+	$(TRAIN) --stage prior --init runs/longer/model.safetensors --out runs/priced --chunks 3000 \
 	  --minutes 60
+	$(TRAIN) $(RECIPE) $(STILLS) --init runs/priced/model.safetensors --out runs/joint --minutes 47 \
+	  --lr 4e-4 --commitment 0.25 --delay 0 --trade 0.3 --reconstruction log-visible \
+	  --level-weights 6,16,26,14,12,8,6,6,6
+	$(TRAIN) $(RECIPE) $(STILLS) --init runs/joint/model.safetensors --out runs/decoder \
+	  --minutes 31 --lr 4e-4 --commitment 0 --decoder-only --level-weights 6,16,24,14,12,8,6,6,8
+	$(TRAIN) --stage prior --init runs/decoder/model.safetensors --out runs/prior --chunks 3000 \
+	  --minutes 30
 
 # Rate, distortion and speed beside the peers; writes docs/results.md. Results are cached.
 JOBS ?= $(shell nproc)

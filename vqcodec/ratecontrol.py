@@ -38,11 +38,12 @@ MOST_TRADE = 16.0  # beyond it pictures fall apart and hardly a bit is saved
 FAIR = MOST_TRADE ** (-1 / 3)  # the place of a trade of 1
 MOST_BYTES = (NEAREST, 0.0)  # places, of which either may take the most bytes of a level
 LEAST_BYTES = (FAIR, 1.0)  # and the least: bits that count too much mislead
-SAMPLE_CHUNKS = 16
+SAMPLE_CHUNKS = 8
 SAMPLE_PIXELS = SAMPLE_CHUNKS * 32 * 256 * 256  # fewer chunks of larger pictures: 100 MB in all
 SAMPLE_SPANS = 4  # of neighbours, as what codes cost depends on those in the chunk before
 TRIALS = 8  # between the two ends
 CLOSE = 0.01  # enough for a trial
+NEAR = 0.03  # the same where the second pass corrects what is left
 CAUTION = 8  # chunks that the sample is trusted like, against what the second pass finds
 
 
@@ -197,11 +198,12 @@ class Survey:
                     low = place
                 else:
                     high = place
+        close = CLOSE if self._is_whole else NEAR
         # Regula falsi on the logarithm of the size; an end that stays counts less (Illinois).
         above, below = (abs(log(self._size(quality, place) / budget)) for place in (low, high))
         stayed = 0
         for _ in range(TRIALS):
-            if min(above, below) < CLOSE:
+            if min(above, below) < close:
                 break
             place = low + (high - low) * above / (above + below)
             off = log(self._size(quality, place) / budget)
@@ -217,7 +219,7 @@ class Survey:
             ((end, abs(log(self._size(quality, end) / budget))) for end in (low, high)),
             key=lambda found: found[1],
         )
-        return _Solution(budget, place, 0.0 if miss < CLOSE else miss, lowest, between=True)
+        return _Solution(budget, place, 0.0 if miss < close else miss, lowest, between=True)
 
     def _first_place(
         self, quality: int, places: Sequence[float], fits: Callable[[float], bool]
