@@ -47,7 +47,8 @@ train: $(READY)
 	$(TRAIN) --stage prior --init runs/decoder/model.safetensors --out runs/prior --chunks 3000 \
 	  --minutes 30
 
-# Rate, distortion and speed beside the peers; writes docs/results.md. Results are cached.
+# Rate, distortion and speed beside the peers; writes docs/results.md, docs/sizes.md and
+# docs/operating.md. Results of single clips are cached for the first.
 JOBS ?= $(shell nproc)
 BENCH := $(BIN)/vqcodec bench --jobs $(JOBS)
 PEERS := $(addprefix --codec ,x264-medium x264 x264-444 x265 x265-444 svtav1)

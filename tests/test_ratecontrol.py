@@ -17,6 +17,7 @@ from vqcodec.model.network import MSVQVAE
 from vqcodec.transcode import encode_file
 
 SIDE = 32
+CHUNKS = (1, 5, 12, 40)  # all of the first two are tried, of the others a sample
 
 
 def textured(count, seed=0):
@@ -46,11 +47,11 @@ def priced():
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """Videos of 1, 5 and 40 chunks."""
+    """Videos by their number of chunks."""
     folder = tmp_path_factory.mktemp("clips")
-    for chunks in (1, 5, 40):
+    for chunks in CHUNKS:
         write_video(folder / f"{chunks}.mkv", textured(32 * chunks))
-    return {chunks: folder / f"{chunks}.mkv" for chunks in (1, 5, 40)}
+    return {chunks: folder / f"{chunks}.mkv" for chunks in CHUNKS}
 
 
 def encoded(source, codec, **options):
@@ -133,7 +134,7 @@ def test_memory_is_what_the_writer_allows(priced, clips, monkeypatch):
     assert not any(before or any(batch) for before, batch in seen)
 
 
-@pytest.mark.parametrize("chunks", [1, 5, 40])
+@pytest.mark.parametrize("chunks", CHUNKS)
 def test_the_size_is_met(priced, clips, chunks):
     natural = encoded(clips[chunks], priced, quality=3)[1].nbytes
     kbps = 0.9 * natural * 8 / (2 * chunks) / 1000
@@ -148,6 +149,16 @@ def test_the_size_is_met(priced, clips, chunks):
         assert result.nbytes == pytest.approx(share * natural, rel=0.05)
         if "quality" in options:
             assert len(result.header.levels) == options["quality"]
+
+
+@pytest.mark.parametrize("most", [1, 5])
+def test_a_few_chunks_stand_for_all(priced, clips, monkeypatch, most):
+    """As of pictures so large that hardly any are kept."""
+    monkeypatch.setattr("vqcodec.ratecontrol.SAMPLE_PIXELS", most * 32 * SIDE * SIDE)
+    natural = encoded(clips[40], priced, quality=3)[1].nbytes
+    result = encoded(clips[40], priced, quality=3, target_size=round(0.8 * natural))[1]
+    assert result.control.problem is None
+    assert result.nbytes == pytest.approx(0.8 * natural, rel=0.05)
 
 
 @pytest.mark.parametrize("share", [0.97, 1])

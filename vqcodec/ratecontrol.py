@@ -39,11 +39,12 @@ FAIR = MOST_TRADE ** (-1 / 3)  # the place of a trade of 1
 MOST_BYTES = (NEAREST, 0.0)  # places, of which either may take the most bytes of a level
 LEAST_BYTES = (FAIR, 1.0)  # and the least: bits that count too much mislead
 SAMPLE_CHUNKS = 8
-SAMPLE_PIXELS = SAMPLE_CHUNKS * 32 * 256 * 256  # fewer chunks of larger pictures: 100 MB in all
-SAMPLE_SPANS = 4  # of neighbours, as what codes cost depends on those in the chunk before
+SAMPLE_PIXELS = 16 * 32 * 256 * 256  # fewer chunks of larger pictures: 100 MB in all
+SAMPLE_SPANS = 2  # of neighbours, as what codes cost depends on those in the chunk before
 TRIALS = 8  # between the two ends
 CLOSE = 0.01  # enough for a trial
-NEAR = 0.03  # the same where the second pass corrects what is left
+NEAR = 0.03  # the same where there is much for the second pass to correct
+MANY = 32  # chunks; for it that is much
 CAUTION = 8  # chunks that the sample is trusted like, against what the second pass finds
 
 
@@ -121,7 +122,7 @@ class Survey:
             before = self._last if self._packing.may_follow(number) else None
             self._costs.append(self._cost(len(frames), grids, before))
             self._last = grids
-            self._keep(number, frames)
+            self._keep(number, frames, grids)
 
     def plan(self, target: float, overhead: int) -> Steering:
         """Choose level and place.
@@ -159,13 +160,15 @@ class Survey:
     def _is_whole(self) -> bool:
         return self._every == self._span
 
-    def _keep(self, number: int, frames: Frames) -> None:
+    def _keep(self, number: int, frames: Frames, grids: Grids) -> None:
         """Keep a chunk, if it is one of the sample; thin that out if it grows too large."""
         most = max(1, min(SAMPLE_CHUNKS, SAMPLE_PIXELS // frames[..., 0].size))
         if number == 0:
             self._span = self._every = max(1, most // SAMPLE_SPANS)
         if number % self._every < self._span:
-            self._sample.append(_Sampled(number, frames))
+            starts = number % self._span == 0  # a trial has no chunk before it
+            alone = self._cost(len(frames), grids, None) if starts else self._costs[number]
+            self._sample.append(_Sampled(number, frames, alone))
         if len(self._sample) > most:
             self._every *= 2
             self._sample = [k for k in self._sample if k.number % self._every < self._span]
@@ -198,7 +201,7 @@ class Survey:
                     low = place
                 else:
                     high = place
-        close = CLOSE if self._is_whole else NEAR
+        close = NEAR if len(self._costs) > MANY else CLOSE
         # Regula falsi on the logarithm of the size; an end that stays counts less (Illinois).
         above, below = (abs(log(self._size(quality, place) / budget)) for place in (low, high))
         stayed = 0
@@ -215,10 +218,11 @@ class Survey:
                 high, below = place, -off
                 above /= 2 if stayed < 0 else 1
                 stayed = -1
-        place, miss = min(
-            ((end, abs(log(self._size(quality, end) / budget))) for end in (low, high)),
-            key=lambda found: found[1],
-        )
+        misses = [abs(log(self._size(quality, end) / budget)) for end in (low, high)]
+        miss = min(misses)
+        place = low if miss == misses[0] else high
+        if not self._is_whole and miss:
+            place = low + (high - low) * misses[0] / sum(misses)
         return _Solution(budget, place, 0.0 if miss < close else miss, lowest, between=True)
 
     def _first_place(
@@ -231,8 +235,10 @@ class Survey:
         """Bytes of all payloads at a place, measured or estimated."""
         key = quality, place
         if key not in self._measured:
-            nearest = self._nearest(quality)
-            share = nearest[[kept.number for kept in self._sample]].sum() / nearest.sum()
+            share = 1.0
+            if not self._is_whole:
+                sampled = sum(kept.costs[quality - 1] for kept in self._sample)
+                share = float(sampled / self._nearest(quality).sum())
             self._measured[key] = self._encode(quality, place) / share
         return self._measured[key]
 
@@ -388,10 +394,11 @@ class Steering:
 
 @dataclass(frozen=True)
 class _Sampled:
-    """A chunk that was kept, and its number."""
+    """A chunk that was kept: its number, and what its nearest codes cost as a trial packs them."""
 
     number: int
     frames: Frames
+    costs: Costs
 
 
 Costs: TypeAlias = npt.NDArray[np.float64]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from fractions import Fraction
 
@@ -11,6 +10,7 @@ from video_builders import scene, write_video
 
 from vqcodec.bench import operating
 from vqcodec.bench.clips import Clip
+from vqcodec.codec import Codec
 from vqcodec.errors import DataError
 from vqcodec.model.checkpoint import load
 from vqcodec.model.registry import find
@@ -43,20 +43,19 @@ def test_packers_change_the_rate_alone(found) -> None:
             assert (other.psnr, other.ssim) == (raw.psnr, raw.ssim)
 
 
-def test_each_way_gives_up_quality_for_bits_or_finds_better_codes(found) -> None:
-    ways = [way for (codes, packer), way in found.items() if packer == "range"]
-    *falling, closest = ways
-    rates = [way.bpp for way in falling]
-    assert rates == sorted(rates, reverse=True)
-    assert len(set(rates)) == len(falling)
-    assert closest.psnr > max(way.psnr for way in falling)
+def test_what_bits_are_worth_decides_what_they_buy(found) -> None:
+    dear, free = found["effort 5, trade 1.4", "range"], found[operating.CLOSEST, "range"]
+    assert dear.bpp < free.bpp
+    assert dear.psnr < free.psnr
+    assert found[operating.PLAIN, "range"] != found[operating.NEAREST, "range"]
 
 
-def test_without_thresholds_nearest_codes_are_taken(checkpoint) -> None:
-    config = operating._without_thresholds(checkpoint).config
-    assert [level.worth for level in config.levels] == [0, 0]
-    assert [level.worth for level in checkpoint.config.levels] == [0, 0.25]
-    assert dataclasses.replace(config, levels=checkpoint.config.levels) == checkpoint.config
+def test_without_thresholds_more_is_coded(checkpoint) -> None:
+    shares = []
+    for each in (checkpoint, operating._without_thresholds(checkpoint)):
+        _, _, odd = Codec(each).encode(CLIPS[0].frames, 3)
+        shares.append((odd == 0).mean())
+    assert shares[0] > shares[1] + 0.05
 
 
 def test_command(tmp_path, monkeypatch, capsys) -> None:

@@ -172,9 +172,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"# {shown.title}\n")
     print("By `python -m vqcodec.bench.operating`: quality level")
     print(f"{checkpoint.config.first_stage}, model {checkpoint.model_id[:8].hex()},")
-    print(f"{options.limit or 'all'} clips of {options.root.name}/, each coded alone.")
+    print(f"{len(refs)} clips of {options.root.name}/, each coded alone.")
     print(f'"{NEAREST}" takes an entry wherever one is nearer than the guess, "{PLAIN}" only where')
-    print("that is worth it (`worth` in the model's configuration).\n")
+    print("that is worth it (`worth` in the model's configuration). The prior has learnt the codes")
+    print("of the latter, and so charges the former too much.\n")
     print(to_markdown(shown), end="")
     return 0
 

@@ -45,8 +45,9 @@ class TrainConfig:
         level_weights: how often a clip is decoded at each quality level, relative to each other;
             empty for always at the highest.
         trade: how much the bits of indices weigh against distortion, as in
-            :mod:`vqcodec.search`: one per cent of the rate is worth ``trade`` per cent of the mean
-            squared error. Above 0, ``init`` must hold a prior, which learns on.
+            :mod:`vqcodec.search`: one per cent of the rate is worth ``trade`` per cent of the
+            distortion, if ``reconstruction`` is a logarithm. Above 0, ``init`` must hold a prior,
+            which learns on.
         decoder_only: freeze encoder and codebooks; the bitstream stays as it is.
         delay: steps before quantisation begins; a model is of no use before.
         validation: fraction of the videos set aside; never trained on.

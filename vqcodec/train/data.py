@@ -170,8 +170,8 @@ class Augmentation:
     """How far a training clip may stray from its source.
 
     Attributes:
-        whole: probability that a clip shows as much of the picture as it can, as most encoded
-            clips do; all others are crops.
+        whole: probability that a clip shows the largest square of the picture, as ``--fit crop``
+            does; all others are smaller crops, and not quite square.
         smallest_crop: shortest crop side, as a fraction of the picture's shorter side.
         squash: crops may be this much wider or narrower than square before the resize.
         flip: probability of a mirror image.
