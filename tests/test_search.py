@@ -29,8 +29,11 @@ def prior(model):
 
 @pytest.fixture(scope="module")
 def clips():
-    """Two clips of 8 frames, smooth on the left and textured on the right."""
-    pictures = np.stack([scene(8, 32, 32), scene(16, 32, 32)[8:]]).astype(np.float32)
+    """Two clips of 16 frames, smooth on the left and textured on the right.
+
+    In 8 frames there are 16 codes of the top, too few for each clip to have a better one in reach.
+    """
+    pictures = np.stack([scene(16, 32, 32), scene(32, 32, 32)[16:]]).astype(np.float32)
     texture = np.random.default_rng(0).normal(0, 20, (*pictures.shape[:3], 16, 1))
     pictures[..., 16:, :] += texture
     return torch.from_numpy(pictures.clip(0, 255) / 255).permute(0, 4, 1, 2, 3).contiguous()
@@ -73,9 +76,7 @@ def test_without_trade_distortion_falls(network, clips, quality):
         now = distortion(network, clips, found)
         assert (now <= previous * 1.0001).all()
         previous = now
-    # Codes of the top lie too far apart for the search's model: with them alone it may find
-    # nothing, though in the second clip changing one of the 16 would take away 4 %.
-    assert (previous < before).all() or (quality == 1 and (previous < before).any())
+    assert (previous < 0.99 * before).all()
 
 
 @pytest.mark.parametrize("trade", [0.5, 4.0])

@@ -22,7 +22,7 @@ Frames: TypeAlias = NDArray[np.uint8]  # (T, H, W, 3)
 REACH = 4  # frames on either side that change
 SHARE = 0.3  # of the jump that is taken off the frame at the border
 FADE = 0.6  # the same for each frame farther away
-MOTION = 48.0  # RMS of a jump, in grey levels, that is more likely motion than error
+MOTION = 56.0  # RMS of a jump, in grey levels, that is more likely motion than error
 SQUARE = 5  # pixels: what side the squares have in which it is judged
 
 
