@@ -114,7 +114,8 @@ def table(found: Sequence[Operated], clips: int) -> Table:
         ]
         for way in found
     ]
-    return Table(f"The paper's level, coded in several ways: mean over {clips} clips", header, rows)
+    title = f"The paper's level, coded in several ways: mean over {clips} clips"
+    return Table(title, header, rows, labels=2)
 
 
 def _code(codec: Codec, clip: Clip, way: Way) -> Iterator[float]:
@@ -170,8 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     shown = table(found, len(refs))
     print(f"# {shown.title}\n")
-    print("By `python -m vqcodec.bench.operating`: quality level")
-    print(f"{checkpoint.config.first_stage}, model {checkpoint.model_id[:8].hex()},")
+    print("By `python -m vqcodec.bench.operating`: quality level", checkpoint.config.first_stage)
+    print(f"of the model {checkpoint.model_id[:8].hex()},")
     print(f"{len(refs)} clips of {options.root.name}/, each coded alone.")
     print(f'"{NEAREST}" takes an entry wherever one is nearer than the guess, "{PLAIN}" only where')
     print("that is worth it (`worth` in the model's configuration). The prior has learnt the codes")
