@@ -12,11 +12,9 @@ import argparse
 import dataclasses
 import io
 import json
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +22,11 @@ import numpy as np
 from vqcodec import metrics
 from vqcodec.bench.clips import Clip, FrameCache, cut_clips
 from vqcodec.bench.datasets import folder_videos
+from vqcodec.bench.ours import header_of
 from vqcodec.bench.render import to_markdown
 from vqcodec.bench.tables import Table, number
 from vqcodec.codec import Codec
-from vqcodec.container import Header, Writer
+from vqcodec.container import Writer
 from vqcodec.errors import DataError, VqcodecError
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model import registry
@@ -122,19 +121,11 @@ def _code(codec: Codec, clip: Clip, way: Way) -> Iterator[float]:
     """Bpp by every packer, PSNR and SSIM of a clip."""
     quality = codec.default_quality
     [grids] = codec.encode_batch([clip.frames], quality, effort=way.effort, trade=way.trade)
-    count, height, width, _ = clip.frames.shape
+    count = len(clip.frames)
+    header = header_of(codec, clip.frames, clip.rate, quality)
     for packer in way.packers:
-        header = Header(
-            width=width,
-            height=height,
-            aspect=Fraction(1),
-            rate=clip.rate,
-            frames=count,
-            model_id=codec.model_id,
-            levels=codec.levels_at(quality),
-        )
         writer = Writer(io.BytesIO(), header, packer=packer, prior=codec.prior)
-        yield 8 * writer.write(count, grids) / math.prod((count, height, width))
+        yield 8 * writer.write(count, grids) / (clip.frames.size // 3)
     decoded = codec.decode(grids, count)
     yield metrics.psnr(clip.frames, decoded)
     yield metrics.ssim(clip.frames, decoded)

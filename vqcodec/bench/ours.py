@@ -70,15 +70,7 @@ class VqcodecAdapter:
         _, quality, *rest = setting.split()
         trade = float(rest[1]) if rest else 1.0
         levels = self._codec.levels_at(int(quality))
-        header = Header(
-            width=frames.shape[2],
-            height=frames.shape[1],
-            aspect=Fraction(1),
-            rate=rate,
-            frames=len(frames),
-            model_id=self._codec.model_id,
-            levels=levels,
-        )
+        header = header_of(self._codec, frames, rate, int(quality))
         file = io.BytesIO()
         stream_bytes = fixed_bits = deflate_bytes = 0
         with Writer(file, header, prior=self._codec.prior) as writer:
@@ -106,6 +98,19 @@ class VqcodecAdapter:
         reader = Reader(io.BytesIO(payload), lambda _header: self._codec.prior)
         chunks = (self._codec.decode(chunk.grids(), chunk.frames) for chunk in reader)
         return np.concatenate(list(joined(chunks)))
+
+
+def header_of(codec: Codec, frames: Frames, rate: Fraction, quality: int) -> Header:
+    """The header of a file of these frames, uint8 (T, H, W, 3), of square pixels."""
+    return Header(
+        width=frames.shape[2],
+        height=frames.shape[1],
+        aspect=Fraction(1),
+        rate=rate,
+        frames=len(frames),
+        model_id=codec.model_id,
+        levels=codec.levels_at(quality),
+    )
 
 
 def _ladder(levels: int, effort: int) -> Iterator[str]:

@@ -25,10 +25,11 @@ from vqcodec import metrics
 from vqcodec.bench.bdrate import Curve
 from vqcodec.bench.clips import CLIP_FRAMES, CLIP_RATE, spread
 from vqcodec.bench.datasets import folder_videos
+from vqcodec.bench.ours import header_of
 from vqcodec.bench.render import to_markdown
 from vqcodec.bench.tables import Table, number
 from vqcodec.codec import Codec, Frames
-from vqcodec.container import Header, Writer
+from vqcodec.container import Writer
 from vqcodec.errors import DataError, SourceError, VqcodecError
 from vqcodec.video import probe, read_frames
 
@@ -124,15 +125,7 @@ def _code(codec: Codec, frames: Frames) -> Iterator[tuple[float, float, float]]:
     for quality in range(1, len(grids) + 1):
         kept = grids[:quality]
         decoded = codec.decode(kept, len(frames))
-        header = Header(
-            width=frames.shape[2],
-            height=frames.shape[1],
-            aspect=Fraction(1),
-            rate=CLIP_RATE,
-            frames=len(frames),
-            model_id=codec.model_id,
-            levels=codec.levels_at(quality),
-        )
+        header = header_of(codec, frames, CLIP_RATE, quality)
         stream_bytes = Writer(io.BytesIO(), header, prior=codec.prior).write(len(frames), kept)
         bpp = 8 * stream_bytes / (frames.size // 3)
         yield bpp, metrics.psnr(frames, decoded), metrics.ssim(frames, decoded)
