@@ -54,8 +54,8 @@ def test_info_as_json(vq, coded, codec):
         "model": codec.model_id.hex(),
         "model_name": "base",
         "levels": [
-            {"stride_t": 8, "stride": 8, "entries": 1024},
-            {"stride_t": 4, "stride": 4, "entries": 1024},
+            {"stride_t": 8, "stride": 8, "entries": 1024, "details": False},
+            {"stride_t": 4, "stride": 4, "entries": 1024, "details": False},
         ],
         "indexed": True,
         "problem": None,

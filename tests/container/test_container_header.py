@@ -164,3 +164,25 @@ def test_nearest_ratio():
     assert nearest_ratio(Fraction(30000, 1001)) == Fraction(30000, 1001)
     assert float(nearest_ratio(Fraction(359640, 11999))) == pytest.approx(359640 / 11999, rel=1e-7)
     assert nearest_ratio(Fraction(1, 3)) == Fraction(1, 3)
+
+
+def test_planes_of_details():
+    """A coefficient for each pixel and colour; raw, they may take more than a payload holds."""
+    levels = (Level(8, 8), Level(1, 1, 15, details=True), Level(1, 1, 3, details=True))
+    header = Header(64, 32, Fraction(2), Fraction(16), 0, bytes(8), levels)
+    assert Header.from_bytes(header.to_bytes()) == header
+    assert header.grid_shapes(16)[1:] == ((48, 32, 64),) * 2
+    large = replace(header, width=512, height=512)
+    assert large.max_frames == 32
+    assert large.raw_bytes(32) > MAX_PAYLOAD
+    with pytest.raises(FormatError, match="too large"):
+        replace(header, width=2048, height=1024)
+
+
+def test_impossible_details_are_refused():
+    for strides in ((2, 1), (1, 2)):
+        with pytest.raises(FormatError, match="strides of details"):
+            Level(*strides, 3, details=True)
+    alone = (Level(1, 1, 31, details=True),)
+    with pytest.raises(FormatError, match="details of nothing"):
+        Header(64, 32, Fraction(2), Fraction(16), 0, bytes(8), alone)

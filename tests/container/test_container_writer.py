@@ -192,3 +192,24 @@ def test_importing_needs_neither_torch_nor_zstandard():
     code = "import sys, vqcodec.container; print({'torch', 'zstandard'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "set()", result.stderr
+
+
+def test_details_that_do_not_fit_a_payload_are_left_out():
+    """Raw, a plane takes more than that; the planes before it, and all codes, stay."""
+    levels = (Level(8, 8), Level(1, 1, 31, details=True), Level(1, 1, 3, details=True))
+    header = Header(512, 512, Fraction(1), Fraction(16), 8, bytes(8), levels)
+    random = np.random.default_rng(0)
+    grids = [
+        random.integers(0, level.entries, shape).astype(np.int16)
+        for level, shape in zip(levels, header.grid_shapes(8), strict=True)
+    ]
+    grids[1][:, 256:] = 0
+    file = io.BytesIO()
+    with Writer(file, header, packer="zstd") as writer:
+        writer.write(8, grids)
+    file.seek(0)
+    [chunk] = Reader(file)
+    top, first, second = chunk.grids()
+    assert np.array_equal(top, grids[0])
+    assert np.array_equal(first, grids[1])
+    assert not second.any()

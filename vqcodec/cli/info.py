@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from typing import Any
@@ -71,10 +72,7 @@ def info(file: str, as_json: bool, chunks: bool) -> int:
         },
         "model": model_id,
         "model_name": name,
-        "levels": [
-            {"stride_t": level.stride_t, "stride": level.stride, "entries": level.entries}
-            for level in header.levels
-        ],
+        "levels": [dataclasses.asdict(level) for level in header.levels],
         "packers": dict(Counter(entry.packer or f"tag {entry.tag}" for entry in entries)),
         "indexed": table.indexed,
         "problem": None if table.problem is None else str(table.problem),
@@ -103,7 +101,10 @@ def info(file: str, as_json: bool, chunks: bool) -> int:
 
 def _print(summary: dict[str, Any], chunks: bool) -> None:
     grids = Counter(
-        f"{x['entries']} at {x['stride_t']}x{x['stride']}x{x['stride']}" for x in summary["levels"]
+        "details"
+        if x["details"]
+        else f"{x['entries']} at {x['stride_t']}x{x['stride']}x{x['stride']}"
+        for x in summary["levels"]
     )
     levels = ", ".join(name + f" ({count} of them)" * (count > 1) for name, count in grids.items())
     packers = ", ".join(f"{count} {name}" for name, count in summary["packers"].items())

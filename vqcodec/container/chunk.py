@@ -250,7 +250,9 @@ def unpacked_ahead(
             else:
                 gathered.append(item)
                 if isinstance(item, Chunk):
-                    eighths = max(8, len(item.header.levels))
+                    levels = item.header.levels
+                    details = sum(level.details for level in levels)
+                    eighths = max(8, len(levels)) + 8 * details  # 6 bytes a pixel each
                     pixels += max(LEAST_PIXELS, item.pixels * eighths // 8)
                     nbytes += len(item.payload)
                     if item.tag in PICTURE_TAGS and wanted(item):

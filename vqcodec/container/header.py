@@ -17,11 +17,14 @@ MAX_SIDE = 4096
 MAX_STRIDE_T = 64
 MAX_STRIDE = 128
 MODEL_ID_BYTES = 8
+COLOURS = 3  # that planes of details have
+MAX_DETAIL_PIXELS = 1 << 23  # of a chunk with details
 
 _PREFIX = struct.Struct("<8sBBH")  # magic, major, minor, length of the body
 _BODY = struct.Struct("<6HI8sB")
 _LEVEL = struct.Struct("<BH")
 _CRC = struct.Struct("<I")
+_DETAILS = 0x08  # in a level's strides
 
 Shape = tuple[int, int, int]
 
@@ -34,6 +37,8 @@ class Level:
         stride_t: frames per index, a power of two in 1–64.
         stride: pixels per index in height and in width, a power of two in 1–128.
         entries: size of the codebook, 2–32768; indices are below it.
+        details: a plane of details; its grid has a coefficient for each pixel and colour, so both
+            strides are 1.
 
     Raises:
         FormatError: a value outside its range.
@@ -42,8 +47,10 @@ class Level:
     stride_t: int
     stride: int
     entries: int = 1024
+    details: bool = False
 
     def __post_init__(self) -> None:
+        _require(not self.details or self.stride_t == self.stride == 1, "strides of details")
         _require(_is_power_of_two(self.stride_t, MAX_STRIDE_T), f"temporal stride {self.stride_t}")
         _require(_is_power_of_two(self.stride, MAX_STRIDE), f"spatial stride {self.stride}")
         _require(2 <= self.entries <= MAX_ENTRIES, f"codebook of {self.entries} entries")
@@ -80,6 +87,7 @@ class Header:
 
     def __post_init__(self) -> None:
         _require(1 <= len(self.levels) <= MAX_LEVELS, f"{len(self.levels)} levels")
+        _require(not self.levels[0].details, "details of nothing")
         step = max(8, *(level.stride for level in self.levels))
         for side in (self.width, self.height):
             _require(8 <= side <= MAX_SIDE and side % step == 0, f"picture side of {side}")
@@ -100,7 +108,11 @@ class Header:
         """Shape (T', H', W') of each level's grid in a chunk of ``frames`` frames."""
         padded = self.pad_frames(frames)
         return tuple(
-            (padded // level.stride_t, self.height // level.stride, self.width // level.stride)
+            (
+                padded // level.stride_t * (COLOURS if level.details else 1),
+                self.height // level.stride,
+                self.width // level.stride,
+            )
             for level in self.levels
         )
 
@@ -118,13 +130,24 @@ class Header:
 
     @cached_property
     def max_frames(self) -> int:
-        """Most frames a chunk may hold, 1–64: as many as fit a payload when stored raw."""
-        step = self.pad_frames(1)
-        return min(MAX_FRAMES, MAX_PAYLOAD * 8 // self._raw_bits(step) * step)
+        """Most frames a chunk may hold, 1–64: as many as fit a payload when stored raw.
 
-    def _raw_bits(self, frames: int) -> int:
+        Details do not count: they are nearly all zeros, and a writer leaves out what does not fit.
+        But they take memory, so where there are any, the pixels of a chunk are limited.
+        """
+        step = self.pad_frames(1)
+        steps = MAX_PAYLOAD * 8 // self._raw_bits(step, details=False)
+        if any(level.details for level in self.levels):
+            steps = min(steps, MAX_DETAIL_PIXELS // (self.width * self.height * step))
+        return min(MAX_FRAMES, steps * step)
+
+    def _raw_bits(self, frames: int, details: bool = True) -> int:
         shapes = self.grid_shapes(frames)
-        return sum(prod(s) * level.bits for s, level in zip(shapes, self.levels, strict=True))
+        return sum(
+            prod(shape) * level.bits
+            for shape, level in zip(shapes, self.levels, strict=True)
+            if details or not level.details
+        )
 
     def to_bytes(self) -> bytes:
         """Return the header as the format stores it, magic to CRC."""
@@ -139,6 +162,7 @@ class Header:
         )
         for level in self.levels:
             strides = (level.stride_t.bit_length() - 1) << 4 | level.stride.bit_length() - 1
+            strides |= _DETAILS * level.details
             body += _LEVEL.pack(strides, level.entries)
         data = _PREFIX.pack(MAGIC, MAJOR, MINOR, len(body)) + body
         return data + _CRC.pack(zlib.crc32(data))
@@ -189,7 +213,8 @@ class Header:
         levels = []
         for position in range(count):
             strides, entries = _LEVEL.unpack_from(body, _BODY.size + position * _LEVEL.size)
-            levels.append(Level(1 << (strides >> 4), 1 << (strides & 15), entries))
+            details = bool(strides & _DETAILS)
+            levels.append(Level(1 << (strides >> 4), 1 << (strides & 7), entries, details))
         return cls(
             width=width,
             height=height,

@@ -265,8 +265,8 @@ def packer_name(tag: int) -> str | None:
 
 def fits(prior: Prior, levels: Sequence[Level]) -> bool:
     """Whether these are the first levels of ``prior``."""
-    own = [(level.stride_t, level.stride, level.entries) for level in prior.levels[: len(levels)]]
-    return own == [(level.stride_t, level.stride, level.entries) for level in levels]
+    grids = [(level.stride_t, level.stride, level.entries, level.details) for level in levels]
+    return list(prior.grids[: len(levels)]) == grids
 
 
 def pack_smallest(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from vqcodec.container import range_payload
 from vqcodec.container.header import Header
-from vqcodec.container.layout import Tag
+from vqcodec.container.layout import MAX_PAYLOAD, Tag
 from vqcodec.container.packers import PACKERS, Grid, fits, pack_smallest, quick_bytes
 
 if TYPE_CHECKING:
@@ -91,11 +91,29 @@ class Packing:
         checked = [(frames, self._checked(frames, grids)) for frames, grids in chunks]
         if not checked:
             return []
+        before = self._count, self._last
         coded = self._by_range([grids for _, grids in checked])
-        return [
+        packed = [
             self._smallest(frames, grids, candidate)
             for (frames, grids), candidate in zip(checked, coded, strict=True)
         ]
+        fitting = [
+            grids if len(chunk.payload) <= MAX_PAYLOAD else self._with_less(grids)
+            for (_, grids), chunk in zip(checked, packed, strict=True)
+        ]
+        if all(less is grids for less, (_, grids) in zip(fitting, checked, strict=True)):
+            return packed
+        self._count, self._last = before
+        return self.pack(
+            [(frames, less) for (frames, _), less in zip(checked, fitting, strict=True)]
+        )
+
+    def _with_less(self, grids: Sequence[Grid]) -> Sequence[Grid]:
+        """Without the last plane of details that holds anything: a payload has its limits."""
+        for number in reversed(range(len(grids))):
+            if self._header.levels[number].details and grids[number].any():
+                return [*grids[:number], np.zeros_like(grids[number]), *grids[number + 1 :]]
+        raise AssertionError("codes fit as they are")
 
     def _by_range(self, chunks: Sequence[Sequence[Grid]]) -> Sequence[tuple[Tag, bytes] | None]:
         """Tag and payload of each by the range packer, if there is a prior."""

@@ -9,7 +9,7 @@ for a whole level is its prefix length.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import constriction
 import numpy as np
@@ -17,7 +17,9 @@ import numpy.typing as npt
 
 from vqcodec.entropy.config import LevelPrior
 from vqcodec.entropy.context import RUN, Canvas, Grid, Rows, Run, Shape
+from vqcodec.entropy.details import COLOURS, Integers, Known, Planes, Symbols, passes
 from vqcodec.entropy.prior import Prior, known
+from vqcodec.entropy.tables import EXTENT, Table
 from vqcodec.errors import FormatError
 
 Weights: TypeAlias = npt.NDArray[np.float64]  # (P, digits): frequencies minus 1
@@ -86,8 +88,11 @@ def encode_many(
     """Like :func:`encode` for chunks that do not wait for each other; faster than one by one."""
     encoded: dict[int, Encoded] = {}
     shapes = [[cast(Shape, grid.shape) for grid in grids] for grids in chunks]
-    for batch in _batches(shapes):
-        canvas = known(prior.config, [chunks[i] for i in batch], [previous[i] for i in batch])
+    for batch in _batches(shapes, len(prior.levels)):
+        codes = slice(len(prior.levels))
+        canvas = known(
+            prior.config, [chunks[i][codes] for i in batch], [previous[i] for i in batch]
+        )
         writers = [_Writer() for _ in batch]
         for number, level in enumerate(prior.levels[: len(shapes[batch[0]])]):
             for run in canvas.runs(number):
@@ -97,6 +102,13 @@ def encode_many(
                 _put(writers, network.high(hidden), high)
                 _put(writers, network.low(hidden, high.ravel()), low)
             for writer in writers:
+                writer.end_level()
+        for i, writer in zip(batch, writers, strict=True):
+            details = chunks[i][len(prior.levels) :]
+            planes = Planes(shapes[i][-1]) if details else None
+            for grid, table in zip(details, prior.detail_tables, strict=False):
+                assert planes is not None
+                planes.code(_PlaneWriter(writer, table, grid))
                 writer.end_level()
         encoded |= {i: writer.finish() for i, writer in zip(batch, writers, strict=True)}
     return [encoded[i] for i in range(len(chunks))]
@@ -123,11 +135,12 @@ def decode_many(
         ValueError: shapes or previous grids that do not fit the prior.
     """
     decoded: dict[int, list[Grid] | FormatError] = {}
-    for batch in _batches(shapes):
+    for batch in _batches(shapes, len(prior.levels)):
         wanted = list(shapes[batch[0]])[:levels]
-        canvas = Canvas(prior.config, wanted, [previous[i] for i in batch])
+        codes = wanted[: len(prior.levels)]
+        canvas = Canvas(prior.config, codes, [previous[i] for i in batch])
         readers = [_Reader(data[i]) for i in batch]
-        for number, level in enumerate(prior.levels[: len(wanted)]):
+        for number, level in enumerate(prior.levels[: len(codes)]):
             for run in canvas.runs(number):
                 network, hidden = prior.networks[number], prior.hidden(canvas, run)
                 high = _get(readers, network.high(hidden))
@@ -138,18 +151,27 @@ def decode_many(
                     reader.expect_end(ends[i][number])
         whole = len(wanted) == len(shapes[batch[0]])
         for column, (i, reader) in enumerate(zip(batch, readers, strict=True)):
-            grids = [canvas.grid(number)[column].astype(np.int16) for number in range(len(wanted))]
+            grids = [canvas.grid(number)[column].astype(np.int16) for number in range(len(codes))]
+            planes = Planes(wanted[-1]) if len(wanted) > len(codes) else None
+            for table in prior.detail_tables[: len(wanted) - len(codes)]:
+                assert planes is not None
+                grids.append(planes.code(_PlaneReader(reader, table, wanted[-1][0] // COLOURS)))
+                if ends is not None and len(grids) < len(shapes[i]):
+                    reader.expect_end(ends[i][len(grids) - 1])
             decoded[i] = reader.error(whole) or grids
     return [decoded[i] for i in range(len(data))]
 
 
-def _batches(shapes: Sequence[Sequence[Shape]]) -> Iterable[list[int]]:
-    """Numbers of chunks of equal shapes, so many that a run of them all stays bounded."""
+def _batches(shapes: Sequence[Sequence[Shape]], coded: int) -> Iterable[list[int]]:
+    """Numbers of chunks of equal shapes, so many that a run of them all stays bounded.
+
+    Only the first ``coded`` grids are coded together.
+    """
     groups: dict[tuple[Shape, ...], list[int]] = {}
     for number, shape in enumerate(shapes):
         groups.setdefault(tuple(shape), []).append(number)
     for shape, numbers in groups.items():
-        size = max(1, RUN // max((y * x + 1) // 2 for _, y, x in shape))
+        size = max(1, RUN // max((y * x + 1) // 2 for _, y, x in shape[:coded]))
         yield from (numbers[start : start + size] for start in range(0, len(numbers), size))
 
 
@@ -181,6 +203,41 @@ def _store(
     canvas.grid(run.level)[canvas.where(run)] = symbols[:, None]  # a single step in time
 
 
+class _PlaneWriter(Known):
+    """Codes a plane of details to a stream."""
+
+    def __init__(self, writer: _Writer, table: Table, grid: Grid) -> None:
+        super().__init__(grid)
+        self._writer, self._table = writer, table
+
+    def extent(self, colour: int) -> int:
+        extent = super().extent(colour)
+        self._writer.put_all(np.array([extent], np.int32), EXTENT)
+        return extent
+
+    def run(self, colour: int, context: int, places: Integers) -> Symbols:
+        symbols = super().run(colour, context, places)
+        self._writer.put_all(symbols, self._table.model(context))
+        return symbols
+
+
+class _PlaneReader:
+    """Inverse of :class:`_PlaneWriter`."""
+
+    def __init__(self, reader: _Reader, table: Table, frames: int) -> None:
+        self._reader, self._table, self._frames = reader, table, frames
+
+    def extent(self, colour: int) -> int:
+        extent = int(self._reader.get_all(1, EXTENT)[0])
+        if extent <= passes(self._frames):
+            return extent
+        self._reader.fail("more passes of details than there are")
+        return 0
+
+    def run(self, colour: int, context: int, places: Integers) -> Symbols:
+        return self._reader.get_all(len(places), self._table.model(context))
+
+
 class _Writer:
     """The stream of one chunk, as it grows."""
 
@@ -190,6 +247,10 @@ class _Writer:
 
     def put(self, digits: Rows, weights: Weights) -> None:
         self._coder.encode(digits.astype(np.int32), _DIGITS, weights)
+
+    def put_all(self, digits: Digits, model: Any) -> None:
+        """Code digits that all follow one model."""
+        self._coder.encode(digits, model)
 
     def end_level(self) -> None:
         self._ends.append(self._coder.pos())
@@ -227,6 +288,18 @@ class _Reader:
                 self._again.encode(digits, _DIGITS, weights)
                 return digits
         return np.zeros(len(weights), np.int32)
+
+    def get_all(self, count: int, model: Any) -> Digits:
+        """Inverse of :meth:`_Writer.put_all`; zeros once the stream is known to be invalid."""
+        if self._error is None:
+            try:
+                digits: Digits = self._coder.decode(model, count)
+            except AssertionError:  # how the library says that no symbol has these bytes
+                self.fail("the range coder's stream is invalid")
+            else:
+                self._again.encode(digits, model)
+                return digits
+        return np.zeros(count, np.int32)
 
     def expect_end(self, end: int) -> None:
         """A level ends here, and claims to do so after that many bytes."""

@@ -11,8 +11,9 @@ import json
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from vqcodec.entropy.details import CONTEXTS, ENTRIES
 from vqcodec.errors import CheckpointError
-from vqcodec.limits import MAX_ENTRIES, MAX_LEVELS
+from vqcodec.limits import MAX_ENTRIES, MAX_LEVELS, MAX_PLANES
 
 MAX_HIDDEN = 256
 MAX_INPUTS = 768  # 768 · 127² plus biases stays below 2^24, so float32 sums are exact
@@ -110,15 +111,19 @@ class PriorConfig:
     """A prior for a hierarchy of levels, coarsest first.
 
     Attributes:
-        levels: 1 to 16; strides may only shrink from one to the next.
+        levels: 1 to 16, of codebook indices; strides may only shrink from one to the next.
+        planes: of details, behind them.
     """
 
     levels: tuple[LevelPrior, ...]
+    planes: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "levels", tuple(self.levels))
         if not 1 <= len(self.levels) <= MAX_LEVELS:
             raise ValueError(f"a prior has 1 to {MAX_LEVELS} levels, not {len(self.levels)}")
+        if type(self.planes) is not int or not 0 <= self.planes <= MAX_PLANES:
+            raise ValueError(f"planes must lie in 0..{MAX_PLANES}, not {self.planes}")
         for coarse, fine in zip(self.levels, self.levels[1:], strict=False):
             if coarse.stride < fine.stride or coarse.stride_t < fine.stride_t:
                 raise ValueError("levels must be ordered from coarse to fine")
@@ -165,11 +170,17 @@ class PriorConfig:
                 f"{number}.w_low": ("int8", (high, hidden, low)),
                 f"{number}.b_low": ("int32", (high, low)),
             }
+        for plane in range(self.planes):
+            shape = CONTEXTS, ENTRIES[min(plane, 1)]
+            tensors[f"details.{plane}"] = "int8", shape
         return tensors
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces; equal configurations give equal text."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        data = dataclasses.asdict(self)
+        if not self.planes:  # as it was before there were any
+            del data["planes"]
+        return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> PriorConfig:

@@ -184,6 +184,11 @@ class Fast:
         return np.asarray(cost.reshape(len(hidden), -1)[:, : self._entries], np.float32)
 
 
+def frequencies(logits: Array) -> Array:
+    """Frequencies minus 1, float64 (N, D), of float32 integer logits, :data:`STEPS` a bit."""
+    return _weights(logits, np.float32(1))
+
+
 def _cost(logits: Array, scale: np.floating[Any]) -> Array:
     """Bits of each digit (…, D), of float32 integer logits."""
     below = logits.max(-1, keepdims=True) - logits

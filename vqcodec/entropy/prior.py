@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from math import prod
+from math import log2, prod
 from typing import TypeAlias, cast
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from vqcodec.entropy.config import LevelPrior, PriorConfig
 from vqcodec.entropy.context import RUN, Canvas, Grid, Rows, Run, Shape, Where
+from vqcodec.entropy.details import COLOURS, PASSES, Integers, Known, Planes, Symbols
 from vqcodec.entropy.integer import (
     BIAS_LIMIT,
     PRECISION,
@@ -21,6 +22,7 @@ from vqcodec.entropy.integer import (
     Network,
     scramble,
 )
+from vqcodec.entropy.tables import Table
 from vqcodec.errors import CheckpointError
 
 Bits: TypeAlias = npt.NDArray[np.float32]
@@ -33,11 +35,15 @@ class Prior:
     Attributes:
         config: its architecture.
         networks: one for each level.
+        detail_tables: one for each plane of details.
     """
 
-    def __init__(self, config: PriorConfig, networks: Sequence[Network]) -> None:
+    def __init__(
+        self, config: PriorConfig, networks: Sequence[Network], tables: Sequence[Table] = ()
+    ) -> None:
         self.config = config
         self.networks = tuple(networks)
+        self.detail_tables = tuple(tables)
 
     @classmethod
     def from_tensors(
@@ -75,12 +81,21 @@ class Prior:
                 network(level, {name: tensors[f"{number}.{name}"] for name in _names(due, number)})
                 for number, level in enumerate(config.levels)
             ],
+            [Table(tensors[f"details.{plane}"]) for plane in range(config.planes)],
         )
 
     @property
     def levels(self) -> tuple[LevelPrior, ...]:
-        """The levels it can predict, coarsest first."""
+        """The levels whose codes it can predict, coarsest first."""
         return self.config.levels
+
+    @property
+    def grids(self) -> tuple[tuple[int, int, int, bool], ...]:
+        """Strides, entries, and whether it is a plane of details, of all grids it can predict."""
+        return (
+            *((level.stride_t, level.stride, level.entries, False) for level in self.levels),
+            *((1, 1, table.weights.shape[1], True) for table in self.detail_tables),
+        )
 
     def hidden(self, canvas: Canvas, run: Run) -> Array:
         """State (N, H) of a run's symbols, from which the network predicts their digits."""
@@ -110,6 +125,17 @@ class Prior:
                 spent = sum(PRECISION - np.log2(frequency) for frequency in frequencies)
                 bits[where] = np.reshape(spent, symbols.shape)
         return [bits[0] for bits in costs]
+
+    def detail_bits(self, planes: Sequence[Grid]) -> list[float]:
+        """Bits that each of a chunk's first planes of details costs."""
+        if not planes:
+            return []
+        coder, found = Planes(cast(Shape, planes[0].shape)), []
+        for grid, table in zip(planes, self.detail_tables, strict=False):
+            cost = _Cost(grid, table)
+            coder.code(cost)
+            found.append(cost.bits)
+        return found
 
     def tables(
         self,
@@ -152,6 +178,10 @@ class Prior:
                 symbols = canvas.grid(number)[canvas.where(run)]
                 for digits, _ in self._digits(canvas, run, *divmod(symbols, level.low)):
                     digest.update((digits + 1).astype("<u4").tobytes())
+        if self.detail_tables:
+            planes = Planes(_FIXED_DETAILS)
+            for number, table in enumerate(self.detail_tables):
+                planes.code(_Digest(digest, number, table))
         return digest.digest()
 
     def _digits(
@@ -161,6 +191,40 @@ class Prior:
         network, hidden = self.networks[run.level], self.hidden(canvas, run)
         yield network.high(hidden), high
         yield network.low(hidden, high.ravel()), low
+
+
+_FIXED_DETAILS = (24, 16, 24)
+
+
+class _Cost(Known):
+    """Adds up what the symbols of a plane cost."""
+
+    def __init__(self, grid: Grid, table: Table) -> None:
+        super().__init__(grid)
+        self._table, self.bits = table, COLOURS * log2(PASSES + 1)  # of the extents
+
+    def run(self, colour: int, context: int, places: Integers) -> Symbols:
+        symbols = super().run(colour, context, places)
+        self.bits += float(self._table.bits[context, symbols].sum())
+        return symbols
+
+
+class _Digest(Known):
+    """Pseudo-random symbols, and a digest of what is said of them."""
+
+    def __init__(self, digest: hashlib._Hash, plane: int, table: Table) -> None:
+        values = scramble(prod(_FIXED_DETAILS), plane)
+        entries = np.uint64(table.weights.shape[1])
+        # Mostly zeros, as pictures have them.
+        symbols = np.where(values % np.uint64(16) == 0, (values >> np.uint64(8)) % entries, 0)
+        super().__init__(symbols.astype(np.int16).reshape(_FIXED_DETAILS))
+        self._digest, self._table = digest, table
+
+    def run(self, colour: int, context: int, places: Integers) -> Symbols:
+        symbols = super().run(colour, context, places)
+        self._digest.update((self._table.weights[context] + 1).astype("<u4").tobytes())
+        self._digest.update(symbols.astype("<u4").tobytes())
+        return symbols
 
 
 def known(

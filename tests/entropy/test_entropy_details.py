@@ -1,0 +1,278 @@
+"""Planes of details: the coder against a plain reading of docs/format.md, and hostile bytes."""
+
+import dataclasses
+import hashlib
+from functools import cache
+
+import numpy as np
+import pytest
+from entropy_builders import PAPER, random_grids, same, shapes_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vqcodec.entropy.coder import _Writer, decode, encode
+from vqcodec.entropy.details import (
+    CONTEXTS,
+    ENTRIES,
+    LIMIT,
+    Known,
+    Planes,
+    passes,
+    refined,
+    symbols_of,
+)
+from vqcodec.entropy.prior import Prior
+from vqcodec.entropy.synthetic import random_config, random_tensors
+from vqcodec.entropy.tables import Table, costs_of
+from vqcodec.errors import CheckpointError, FormatError
+
+CODES = len(PAPER)
+GOLDEN = "1876ed46748543061b09fd80d3db324f9852c9c2dd7976c655a2bdb5f83ff904"
+GOLDEN_LENGTHS = 3, 28, 5300, 9222
+
+
+@cache
+def prior_of(planes, seed=0):
+    config = random_config(PAPER, hidden=16, embedding=8)
+    config = dataclasses.replace(config, planes=planes)
+    tensors = random_tensors(config, seed)
+    for plane in range(planes):  # no cost is below 0
+        tensors[f"details.{plane}"] = np.abs(tensors[f"details.{plane}"])
+    return Prior.from_tensors(config, tensors)
+
+
+def random_planes(frames, height, width, count, seed, density):
+    """Symbols of random coefficients, ``density`` of them not 0 in the last plane."""
+    random = np.random.default_rng(seed)
+    shape = 3 * frames, height, width
+    most = (LIMIT + 1 << count - 1) - 1
+    values = random.geometric(0.3, shape).clip(max=most) * (random.random(shape) < density)
+    values *= random.choice((-1, 1), shape)
+    return planes_of(values, count)
+
+
+def planes_of(values, count):
+    grids, known = [], np.zeros_like(values)
+    for plane in range(count):
+        found = np.sign(values) * (np.abs(values) >> count - 1 - plane)
+        grids.append(symbols_of(found, known, plane).astype(np.int16))
+        known = 2 * found
+    return grids
+
+
+def chunk_of(frames, height, width, planes, seed, density=0.05):
+    codes = random_grids(PAPER, (frames // 8, height // 8, width // 8), seed)
+    return codes + random_planes(frames, height, width, planes, seed, density)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from([8, 16, 64]),
+    st.sampled_from([8, 16]),
+    st.sampled_from([8, 24]),
+    st.integers(1, 4),
+    st.integers(0, 3),
+    st.sampled_from([0, 0.001, 0.05, 0.9]),
+)
+def test_round_trip_and_every_prefix(frames, height, width, planes, seed, density):
+    prior, chunk = prior_of(planes), chunk_of(frames, height, width, planes, seed, density)
+    stream, lengths = encode(prior, chunk)
+    assert len(lengths) == len(chunk) - 1
+    for count, end in enumerate([*lengths, len(stream)], 1):
+        assert same(decode(prior, stream[:end], shapes_of(chunk)[:count]), chunk[:count])
+
+
+def contexts_by_the_document(values, before, done, place, colour, frames):
+    """``docs/format.md``, *Details*: the context of a coefficient (t, i, j, y, x).
+
+    Args:
+        values: {(c, t, i, j, y, x): v} of what this plane has decoded, ``done`` its places.
+        before: the same of the plane before, None in the first plane.
+    """
+    t, i, j, y, x = place
+
+    def m(c, *at):
+        if (c, *at) in done:
+            return abs(values.get((c, *at), 0))
+        return 2 * abs(before.get((c, *at), 0)) if before is not None else 0
+
+    def axis(c, by, block):
+        return sum(
+            m(c, t + dt, i + di, j + dj, *block)
+            for dt, di, dj in (
+                *((s, 0, 0) for s in (by, -by)),
+                *((0, s, 0) for s in (by, -by)),
+                *((0, 0, s) for s in (by, -by)),
+            )
+        )
+
+    two = sum(
+        m(colour, t + dt, i + di, j + dj, y, x)
+        for dt in (-1, 0, 1)
+        for di in (-1, 0, 1)
+        for dj in (-1, 0, 1)
+        if abs(dt) + abs(di) + abs(dj) == 2
+    )
+    around = 2 * axis(colour, 1, (y, x)) + axis(colour, 2, (y, x)) + two
+    sides = ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1))
+    beside = sum(3 * m(colour, t, i, j, *side) + axis(colour, 1, side) for side in sides)
+
+    def at_most(edges, value):
+        return sum(edge <= value for edge in edges)
+
+    if before is not None and before.get((colour, *place), 0):
+        size = abs(before[(colour, *place)])
+        return 3200 + (min(size, 3) - 1) * 4 + at_most((3, 9, 19), min(around, 63))
+    a = at_most((1, 2, 3, 4, 6, 9, 13, 19, 29), min(around, 63))
+    b = at_most((1, 3, 6, 10, 16, 26, 46), min(beside, 127))
+    band = at_most((1, 2, 3, 5, 7, 9, 12, 16, 21), (64 * t // frames + 2) // 4 + i + j)
+    k = 0
+    if colour:
+        others = m(0, *place) + (2 * m(1, *place) if colour == 2 else 0)
+        k = 1 + min(others, 2)
+    return ((k * 10 + band) * 10 + a) * 8 + b
+
+
+class Recorder(Known):
+    def __init__(self, grid):
+        super().__init__(grid)
+        self.runs = []
+
+    def run(self, colour, context, places):
+        self.runs.append((colour, context, places.tolist()))
+        return super().run(colour, context, places)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_contexts_are_those_of_the_document(seed):
+    frames, height, width = 8, 16, 24
+    grids = random_planes(frames, height, width, 3, seed, density=0.02)
+    planes, before, known = Planes(grids[0].shape), None, np.zeros_like(grids[0])
+    for plane, grid in enumerate(grids):
+        recorder = Recorder(grid)
+        assert np.array_equal(planes.code(recorder), grid)
+        known = refined(2 * known, grid, plane).astype(np.int16)
+        values, everything = {}, {}
+        for (ct, row, column), v in np.ndenumerate(known):
+            c, t = divmod(ct, frames)
+            i, y = divmod(row, height // 8)
+            j, x = divmod(column, width // 8)
+            everything[c, t, i, j, y, x] = int(v)
+        done, index = set(), 0
+        for colour in range(3):
+            for number in range(recorder.extent(colour)):
+                passed = sorted(
+                    p[1:] for p in everything if p[0] == colour and sum(p[1:4]) == number
+                )
+                found = {}
+                for place in passed:
+                    context = contexts_by_the_document(values, before, done, place, colour, frames)
+                    found.setdefault(context, []).append(place)
+                for context in sorted(found):
+                    expected = [
+                        ((t * 8 + i) * (height // 8) + y) * width + j * (width // 8) + x
+                        for t, i, j, y, x in found[context]
+                    ]
+                    assert recorder.runs[index] == (colour, context, expected)
+                    index += 1
+                for place in passed:
+                    done.add((colour, *place))
+                    values[(colour, *place)] = everything[(colour, *place)]
+            # What no pass holds has symbol 0: the plane before, in steps of half the size.
+            for place in (p for p in everything if p[0] == colour and p not in done):
+                done.add(place)
+                values[place] = everything[place]
+        assert index == len(recorder.runs)
+        before = everything
+
+
+def test_values_and_symbols_are_inverse():
+    for plane, limit in enumerate((15, 31, 63)):
+        values = np.arange(-limit, limit + 1)
+        known = 2 * (np.sign(values) * (np.abs(values) // 2)) if plane else 0 * values
+        symbols = symbols_of(values, known, plane)
+        assert symbols.min() == 0
+        assert symbols.max() == ENTRIES[min(plane, 1)] - 1
+        assert np.array_equal(refined(known, symbols, plane), values)
+
+
+def test_golden_bytes():
+    """Any change to the bytes is one of the format."""
+    stream, lengths = encode(prior_of(3, seed=5), chunk_of(8, 16, 16, 3, seed=5))
+    assert hashlib.sha256(stream).hexdigest() == GOLDEN
+    assert lengths == GOLDEN_LENGTHS
+
+
+def test_zeros_cost_hardly_anything():
+    chunk = chunk_of(32, 64, 64, 3, seed=0, density=0)
+    stream, lengths = encode(prior_of(3), chunk)
+    assert len(stream) - lengths[CODES - 1] <= 3 * 3
+
+
+def test_what_does_not_end_or_go_on_is_invalid():
+    prior, chunk = prior_of(2), chunk_of(8, 16, 16, 2, seed=1)
+    stream, _ = encode(prior, chunk)
+    for wrong in (stream[:-1], stream + b"\1", stream + bytes(9)):
+        with pytest.raises(FormatError):
+            decode(prior, wrong, shapes_of(chunk))
+
+
+def test_an_extent_beyond_all_passes_is_invalid(monkeypatch):
+    prior, chunk = prior_of(1), chunk_of(8, 8, 8, 1, seed=1)
+    monkeypatch.setattr(Known, "extent", lambda _known, _colour: passes(8) + 1)
+    stream, _ = encode(prior, chunk)
+    monkeypatch.undo()
+    with pytest.raises(FormatError, match="more passes"):
+        decode(prior, stream, shapes_of(chunk))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.binary(min_size=1, max_size=600))
+def test_any_bytes_decode_or_are_refused(data):
+    prior, chunk = prior_of(3), chunk_of(8, 16, 16, 3, seed=1)
+    try:
+        grids = decode(prior, data, shapes_of(chunk))
+    except FormatError:
+        return
+    assert encode(prior, grids)[0] == data
+
+
+def test_tables_follow_what_was_seen():
+    counts = np.zeros((CONTEXTS, 3))
+    counts[0] = 1000, 10, 10
+    table = Table(costs_of(counts))
+    assert table.bits[0, 0] < 0.1 < 5 < table.bits[0, 1] < 8
+    assert np.allclose(table.bits[1], table.bits[2])  # never seen: the average
+    assert table.bits[1, 0] < table.bits[1, 1]
+    assert np.array_equal(table.weights.sum(1) + 3, np.full(CONTEXTS, 1 << 24))
+
+
+def test_bits_are_what_the_stream_takes():
+    prior, chunk = prior_of(3), chunk_of(16, 32, 32, 3, seed=2)
+    spent = 8 * (len(encode(prior, chunk)[0]) - len(encode(prior, chunk[:CODES])[0]))
+    assert spent == pytest.approx(sum(prior.detail_bits(chunk[CODES:])), abs=24)
+
+
+def test_a_prior_needs_its_tables():
+    config = dataclasses.replace(random_config(PAPER, hidden=16, embedding=8), planes=1)
+    tensors = random_tensors(config, 0)
+    del tensors["details.0"]
+    with pytest.raises(CheckpointError, match=r"details\.0"):
+        Prior.from_tensors(config, tensors)
+
+
+def test_the_digest_knows_the_tables():
+    digests = {prior_of(planes, seed).digest() for planes in (0, 1, 2) for seed in (0, 1)}
+    assert len(digests) == 6
+
+
+def test_a_model_of_a_context_is_its_row_of_the_table():
+    """One model for many symbols codes what as many rows of frequencies do."""
+    table = prior_of(3).detail_tables[1]
+    symbols = np.random.default_rng(0).integers(0, 3, 200).astype(np.int32)
+    one, each = _Writer(), _Writer()
+    one.put_all(symbols, table.model(17))
+    each.put(symbols, np.repeat(table.weights[17:18], 200, 0))
+    for writer in (one, each):
+        writer.end_level()
+    assert one.finish() == each.finish()
