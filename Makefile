@@ -34,18 +34,18 @@ train: $(READY)
 	$(TRAIN) $(RECIPE) --model paper --out runs/paper --minutes 97 --lr 1e-3 --commitment 0.25 \
 	  --delay 150
 	$(TRAIN) $(RECIPE) --init runs/paper/model.safetensors --out runs/base --minutes 75 --lr 1e-3 \
-	  --commitment 0.25 --delay 100 --level-weights 6,13,40,7,7,7,7,8,18
+	  --commitment 0.25 --delay 100 --level-weights 6,13,40,20,20
 	$(TRAIN) $(RECIPE) $(STILLS) --init runs/base/model.safetensors --out runs/longer --minutes 330 \
-	  --lr 6e-4 --commitment 0.25 --delay 0 --level-weights 6,13,26,9,9,8,8,9,13
+	  --lr 6e-4 --commitment 0.25 --delay 0 --level-weights 6,13,26,24,30
 	$(TRAIN) --stage prior --init runs/longer/model.safetensors --out runs/priced --chunks 3000 \
 	  --minutes 60
-	$(TRAIN) $(RECIPE) $(STILLS) --init runs/priced/model.safetensors --out runs/joint --minutes 47 \
+	$(TRAIN) $(RECIPE) $(STILLS) --init runs/priced/model.safetensors --out runs/joint --minutes 100 \
 	  --lr 4e-4 --commitment 0.25 --delay 0 --trade 0.3 --reconstruction log-visible \
-	  --level-weights 6,16,26,14,12,8,6,6,6
+	  --level-weights 8,18,30,24,20
 	$(TRAIN) $(RECIPE) $(STILLS) --init runs/joint/model.safetensors --out runs/decoder \
-	  --minutes 31 --lr 4e-4 --commitment 0 --decoder-only --level-weights 6,16,24,14,12,8,6,6,8
+	  --minutes 31 --lr 4e-4 --commitment 0 --decoder-only --level-weights 8,18,28,22,24
 	$(TRAIN) --stage prior --init runs/decoder/model.safetensors --out runs/prior --chunks 3000 \
-	  --minutes 30
+	  --minutes 30 --planes 3 --step 80
 
 # Rate, distortion and speed beside the peers; writes docs/results.md, docs/sizes.md and
 # docs/operating.md. Results of single clips are cached for the first.

@@ -33,9 +33,9 @@ def clips():
 
     In 8 frames there are 16 codes of the top, too few for each clip to have a better one in reach.
     """
-    pictures = np.stack([scene(16, 32, 32), scene(32, 32, 32)[16:]]).astype(np.float32)
-    texture = np.random.default_rng(0).normal(0, 20, (*pictures.shape[:3], 16, 1))
-    pictures[..., 16:, :] += texture
+    pictures = np.stack([scene(16, 48, 48), scene(32, 48, 48)[16:]]).astype(np.float32)
+    texture = np.random.default_rng(0).normal(0, 20, (*pictures.shape[:3], 24, 1))
+    pictures[..., 24:, :] += texture
     return torch.from_numpy(pictures.clip(0, 255) / 255).permute(0, 4, 1, 2, 3).contiguous()
 
 

@@ -93,3 +93,33 @@ def test_a_batch_gives_the_same_indices_as_one_by_one():
     for clip, batch in zip(clips, codec.encode_batch(clips), strict=True):
         for one, other in zip(codec.encode(clip), batch, strict=True):
             assert np.mean(one != other) < 0.01
+
+
+def test_details_add_quality_and_their_rate_can_be_aimed_at(tmp_path):
+    """Up to the highest level pictures get better, and sizes between two levels can be had."""
+    from vqcodec.codec import Codec
+
+    codec, source = Codec.load(), tmp_path / "in.mkv"
+    grain = np.random.default_rng(0).normal(0, 12, (64, 64, 64, 3))
+    frames = (scene(64) / 2 + 64 + grain).clip(0, 255).astype(np.uint8)
+    write_video(source, frames)
+    sizes, quality = [], []
+    planes = [level.details for level in codec.levels]
+    assert any(planes)
+    for count in range(planes.index(True), len(planes) + 1):
+        coded = tmp_path / f"{count}.vqv"
+        vq("encode", source, coded, "--quality", count)
+        vq("decode", coded, tmp_path / f"{count}")
+        sizes.append(coded.stat().st_size)
+        quality.append(psnr(frames, read_frames(f"{tmp_path / str(count)}/%06d.png")))
+    assert sizes == sorted(sizes)
+    assert quality == sorted(quality)
+    assert quality[-1] > quality[0] + 2
+    target = round((sizes[-2] * sizes[-1]) ** 0.5)
+    vq("encode", source, tmp_path / "aimed.vqv", "--target-size", target)
+    assert (tmp_path / "aimed.vqv").stat().st_size == pytest.approx(target, rel=0.05)
+    # Cutting takes what is coded as it is.
+    vq("cut", tmp_path / f"{len(planes)}.vqv", tmp_path / "cut.vqv", "--quality", len(planes) - 1)
+    vq("verify", tmp_path / "cut.vqv")
+    vq("decode", tmp_path / "cut.vqv", tmp_path / "cut")
+    assert psnr(frames, read_frames(f"{tmp_path / 'cut'}/%06d.png")) == quality[-2]

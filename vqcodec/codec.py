@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.overrides import TorchFunctionMode
 
 from vqcodec.container import Level
-from vqcodec.container.header import MODEL_ID_BYTES
+from vqcodec.container.header import COLOURS, MODEL_ID_BYTES
 from vqcodec.errors import CheckpointError, QualityError
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model import registry
@@ -200,6 +200,8 @@ class Codec:
             if grid.min() < 0 or grid.max() >= level.entries:
                 raise ValueError(f"index outside 0..{level.entries - 1}")
             t, h, w = grid.shape
+            if level.details:
+                t //= COLOURS
             covered.add((t * level.stride_t, h * level.stride, w * level.stride))
         if len(covered) > 1:
             raise ValueError(f"grids of different clips: {[grid.shape for grid in grids]}")

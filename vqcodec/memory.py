@@ -22,9 +22,10 @@ DEFAULT_MEMORY = 1024  # MiB
 # Above the peak resident set of `vqcodec decode`, as tests/slow/pictures.py measures it, with the
 # shipped model on a processor.
 _PROGRAM = 810 << 20  # without pictures; 650 MiB of it are torch's, in its build for CUDA
-_FRAME_PIXEL = 70  # bytes a pixel of a chunk's frames, those that fill up the last step included
-_SMALL_PIXEL = 130  # the same where tensors are so small that gaps stay between them,
-_SMALL = 120 << 20  # which is at most this much
+# Bytes a pixel of a chunk's frames, those that fill up the last step included; the same where
+# tensors are so small that gaps stay between them, and how much that is at most.
+_PLAIN = (70, 200, 120 << 20)
+_DETAILED = (275, 560, 200 << 20)  # with planes of details
 _OUTPUT_PIXEL = 250  # bytes a pixel of the output: x264 holds some 60 pictures, others fewer
 _OUTPUT_PIXELS = {"libx265": 300, "libsvtav1": 1100}
 
@@ -53,13 +54,15 @@ class Allowance:
         """Most frames that may be decoded at once, in steps of the coarsest level; maybe none."""
         step = self.header.pad_frames(1)
         left = (self.memory << 20) - _PROGRAM - self.output
-        each = _SMALL_PIXEL if left < _SMALL else _FRAME_PIXEL
+        large, small, most = self._costs
+        each = small if left < most else large
         return max(0, left) // (each * self._pixels * step) * step
 
     def needed(self, frames: int) -> int:
         """About the MiB that decoding a chunk of so many frames takes in all."""
         pixels = self._pixels * self.header.pad_frames(frames)
-        pictures = max(_FRAME_PIXEL * pixels, min(_SMALL_PIXEL * pixels, _SMALL))
+        large, small, most = self._costs
+        pictures = max(large * pixels, min(small * pixels, most))
         return -(-(_PROGRAM + self.output + pictures) >> 20)
 
     def check(self, frames: int) -> None:
@@ -75,6 +78,10 @@ class Allowance:
                 f"{self.header.height} takes about {needed} MiB to decode; "
                 f"allow it with --memory {needed}"
             )
+
+    @property
+    def _costs(self) -> tuple[int, int, int]:
+        return _DETAILED if any(level.details for level in self.header.levels) else _PLAIN
 
     @property
     def _pixels(self) -> int:

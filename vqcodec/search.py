@@ -28,12 +28,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vqcodec.entropy.context import Grid
 from vqcodec.entropy.prior import Prior
 from vqcodec.model.network import MSVQVAE
+from vqcodec.thrift import thrifty
 from vqcodec.visibility import visibility
 
 MAX_EFFORT = 9
@@ -67,13 +69,60 @@ def search(
         before: grids of the chunk before the first clip, if the prior may look at them.
         follows: for each clip whether the prior may look at the chunk before it; none by default.
     """
-    grids = list(network.encode(clips, quality))
+    count = min(quality, len(network.config.code_grids))
+    codes = list(network.encode(clips, count))
     rounds = _ROUNDS[effort]
-    if not rounds or not freedom:
-        return tuple(grids)
-    with torch.inference_mode(False):
-        found = _Search(network, clips.clone(), trade, prior, before, follows)
-        return found.run(grids, rounds, STIFF / freedom)
+    price = None
+    if quality > count and rounds and freedom and trade and prior is not None:
+        # A bit of details is worth what one is at the end, with all of them.
+        price = trade * _worth(network, clips, codes, quality - count, prior)
+    if rounds and freedom:
+        with torch.inference_mode(False):
+            # Codes that are cheaper still would leave more to the details, which costs more.
+            limited = trade if quality == count else min(trade, 1.0)
+            found = _Search(network, clips.clone(), limited, prior, before, follows)
+            codes = list(found.run(codes, rounds, STIFF / freedom))
+    if quality == count:
+        return tuple(codes)
+    coefficients = network.lacking(clips, codes)
+    planes = network.details(coefficients, quality - count)
+    if prior is not None and price is not None:
+        planes[-1] = _last_plane(network, coefficients, planes, prior, freedom * price)
+    return (*codes, *planes)
+
+
+def _worth(
+    network: MSVQVAE, clips: Tensor, codes: list[Tensor], planes: int, prior: Prior
+) -> Tensor:
+    """(B,) squared error, mean over the colours, over bits: of codes and so many planes."""
+    grids = [*codes, *network.details(network.lacking(clips, codes), planes)]
+    error = (255 * (network.decode(grids) - clips)).square().flatten(1).sum(1) / 3
+    bits = [
+        sum(float(cost.sum()) for cost in prior.cost(chunk[: len(codes)]))
+        + sum(prior.detail_bits(chunk[len(codes) :]))
+        for chunk in _chunks(grids)
+    ]
+    return error / torch.tensor(bits, device=error.device).clamp(min=1)
+
+
+def _last_plane(
+    network: MSVQVAE, coefficients: Tensor, planes: list[Tensor], prior: Prior, price: Tensor
+) -> Tensor:
+    details = network.config.details
+    assert details is not None
+    chosen = [
+        thrifty(chunk, aims, details, prior.detail_tables, 3 * worth)
+        for chunk, aims, worth in zip(
+            _chunks(planes), coefficients.cpu().numpy(), price.tolist(), strict=True
+        )
+    ]
+    return torch.from_numpy(np.stack(chosen)).to(coefficients.device)
+
+
+def _chunks(grids: Sequence[Tensor]) -> list[list[Grid]]:
+    """The grids of each clip, int16."""
+    arrays = [grid.to(torch.int16).cpu().numpy() for grid in grids]
+    return [[array[clip] for array in arrays] for clip in range(len(grids[0]))]
 
 
 class _Search:
@@ -146,8 +195,7 @@ class _Search:
 
     def _arrays(self, grids: list[Tensor]) -> tuple[list[list[Grid]], list[Sequence[Grid] | None]]:
         """For each clip its grids, and those of the chunk before it if the prior may look."""
-        arrays = [grid.to(torch.int16).cpu().numpy() for grid in grids]
-        chunks = [[array[clip] for array in arrays] for clip in range(len(self.clips))]
+        chunks = _chunks(grids)
         previous = [
             last if follows else None
             for last, follows in zip([self.before, *chunks], self.follows, strict=False)

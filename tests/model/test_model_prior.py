@@ -18,7 +18,7 @@ from vqcodec.model.checkpoint import load, read_safetensors, save, store
 
 @pytest.fixture(scope="module")
 def prior(checkpoint):
-    config = random_config(checkpoint.config.grids, hidden=4, embedding=2)
+    config = random_config([grid[:3] for grid in checkpoint.config.grids], hidden=4, embedding=2)
     return store(config, random_tensors(config, seed=0))
 
 

@@ -27,16 +27,16 @@ from vqcodec.model.registry import find
 
 CHUNKS = 4
 SHAPES = (  # width, height, frames of a chunk, levels
-    *((64, 64, 32, 2), (64, 64, 32, 3), (64, 64, 32, 9), (64, 64, 64, 9), (8, 8, 1, 9)),
+    *((64, 64, 32, 2), (64, 64, 32, 3), (64, 64, 32, 8), (64, 64, 64, 8), (8, 8, 1, 8)),
     *(
-        (128, 128, 32, 9),
-        (176, 176, 32, 9),
-        (224, 224, 32, 9),
+        (128, 128, 32, 8),
+        (176, 176, 32, 8),
+        (224, 224, 32, 8),
         (256, 256, 32, 1),
         (256, 256, 32, 2),
     ),
-    *((256, 256, 32, 3), (256, 256, 32, 9), (512, 512, 8, 2), (512, 512, 8, 9)),
-    *((592, 592, 8, 9), (512, 512, 32, 2), (512, 512, 32, 3), (1024, 1024, 8, 9)),
+    *((256, 256, 32, 3), (256, 256, 32, 8), (512, 512, 8, 5), (512, 512, 8, 8)),
+    *((592, 592, 8, 8), (512, 512, 32, 2), (512, 512, 32, 3), (1024, 1024, 8, 8)),
 )
 
 
@@ -46,10 +46,18 @@ def make(path: Path, shape: tuple[int, int, int, int]) -> Header:
     levels = tuple(Level(*grid) for grid in model.config.grids[:quality])
     header = Header(width, height, Fraction(1), Fraction(16), 0, model.model_id[:8], levels)
     generator = np.random.default_rng(0)
-    with path.open("wb") as file, Writer(file, header, packer="raw") as writer:
+
+    def draw(shape: tuple[int, int, int], level: Level) -> np.ndarray:
+        symbols = generator.integers(0, level.entries, shape)
+        # Of details most are zeros, as in any file.
+        return symbols * (generator.random(shape) < 0.02) if level.details else symbols
+
+    details = any(level.details for level in levels)
+    packing = {"packer": "range", "prior": model.prior.build()} if details else {"packer": "raw"}
+    with path.open("wb") as file, Writer(file, header, **packing) as writer:
         for _ in range(CHUNKS):
             shapes = zip(header.grid_shapes(frames), levels, strict=True)
-            writer.write(frames, [generator.integers(0, level.entries, s) for s, level in shapes])
+            writer.write(frames, [draw(shape, level) for shape, level in shapes])
     return header
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -63,7 +62,8 @@ class VqcodecAdapter:
             f"vqcodec {vqcodec.__version__} torch {torch.__version__} model {weights} "
             f"effort {effort} revision {_REVISION}"
         )
-        self.ladder = tuple(_ladder(len(self._codec.levels), self._effort))
+        levels = len(self._codec.levels)
+        self.ladder = tuple(f"quality {quality}" for quality in range(levels, 0, -1))
 
     def encode(self, frames: Frames, rate: Fraction, setting: str) -> Encoded:
         """See :meth:`vqcodec.bench.codecs.Codec.encode`."""
@@ -111,13 +111,6 @@ def header_of(codec: Codec, frames: Frames, rate: Fraction, quality: int) -> Hea
         model_id=codec.model_id,
         levels=codec.levels_at(quality),
     )
-
-
-def _ladder(levels: int, effort: int) -> Iterator[str]:
-    """Settings from high rate to low. A search is slow: it leaves out levels that tell little."""
-    for quality in range(levels, 0, -1):
-        if not effort or quality <= 4 or (levels - quality) % 3 == 0:
-            yield f"quality {quality}"
 
 
 def _label(model: str | None) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vqcodec.cli import options
+from vqcodec.limits import MAX_PLANES
 from vqcodec.train.config import (
     OPTIMIZERS,
     PERCEPTUALS,
@@ -86,6 +87,10 @@ def _default(value: object) -> str:
     type=click.IntRange(1, 256),
     help="Width of a prior; twice that at the last level before the residual stages.",
 )
+@click.option(
+    "--planes", type=click.IntRange(0, MAX_PLANES), help="Planes of details to add with a prior."
+)
+@click.option("--step", type=click.FloatRange(1, 1024), help="Of the first plane, in 8-bit values.")
 @click.option("--batch", type=click.IntRange(1), help="Clips a step." + _default(PAPER.batch))
 @click.option("--epochs", type=float, help="Passes over the data." + _default(PAPER.epochs))
 @click.option("--steps", type=click.IntRange(1), help="Steps, instead of epochs.")

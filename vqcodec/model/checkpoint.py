@@ -13,6 +13,7 @@ Never pickle: opening a checkpoint cannot run code. The metadata of the file:
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -61,6 +62,12 @@ class StoredPrior:
     config: PriorConfig
     tensors: dict[str, Tensor]
     digest: bytes
+
+    def without_details(self) -> StoredPrior:
+        """The same of codes alone, for a network whose details are not known yet."""
+        config = dataclasses.replace(self.config, planes=0)
+        due = config.shapes()
+        return store(config, {n: t.numpy() for n, t in self.tensors.items() if n in due})
 
     def build(self) -> Prior:
         """The prior, ready to predict.
@@ -116,6 +123,8 @@ class Checkpoint:
             "refinement": refinement,
             "tail_blocks": self.config.tail_blocks,
         }
+        if self.config.details is not None:
+            shape["details"] = dataclasses.asdict(self.config.details)
         decoder = {
             name: tensor
             for name, tensor in self.tensors.items()
@@ -259,9 +268,8 @@ def _read_prior(
             raise CheckpointError("tensors of a prior, and no prior")
         return None
     config = PriorConfig.from_json(metadata["prior"])
-    if [(level.stride_t, level.stride, level.entries) for level in config.levels] != [
-        tuple(grid) for grid in model.grids
-    ]:
+    own = [(level.stride_t, level.stride, level.entries, False) for level in config.levels]
+    if own != list(model.code_grids) or config.planes != len(model.detail_grids):
         raise CheckpointError("its prior is for another architecture")
     return StoredPrior(config, found, bytes.fromhex(metadata["prior_digest"]))
 

@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from vqcodec.entropy.details import COLOURS, ENTRIES
 from vqcodec.errors import CheckpointError
-from vqcodec.limits import MAX_ENTRIES, MAX_LEVELS
+from vqcodec.limits import MAX_ENTRIES, MAX_LEVELS, MAX_PLANES
 
 
 class Grid(NamedTuple):
@@ -23,12 +27,14 @@ class Grid(NamedTuple):
     Attributes:
         stride_t: frames per grid step.
         stride: pixels per grid step.
-        entries: codebook entries; indices are below it.
+        entries: codebook entries, or symbols; indices are below it.
+        details: a plane of details: three colours' coefficients, one after the other in time.
     """
 
     stride_t: int
     stride: int
     entries: int
+    details: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,42 @@ class RefinementConfig:
 
 
 @dataclass(frozen=True)
+class DetailConfig:
+    """Planes of details: what the decoded picture lacks (:mod:`vqcodec.model.details`).
+
+    Attributes:
+        planes: how many; each is a quality level of its own.
+        step: of the first plane's quantiser, in 8-bit values; each further one halves it.
+        first, others: where in its interval a coefficient of magnitude 1, or of more, is taken to
+            be, as a share of the step.
+    """
+
+    planes: int
+    step: float
+    first: float = 0.31
+    others: float = 0.36
+
+    def __post_init__(self) -> None:
+        if type(self.planes) is not int or not 1 <= self.planes <= MAX_PLANES:
+            raise ValueError(f"planes must be an integer in 1..{MAX_PLANES}, not {self.planes}")
+        if type(self.step) not in (int, float) or not 1 <= self.step <= 1024:
+            raise ValueError(f"step must be a number in 1..1024, not {self.step}")
+        object.__setattr__(self, "step", float(self.step))
+        _check_shares(self, "first", "others")
+
+    def step_at(self, plane: int) -> float:
+        """The step of a plane's quantiser."""
+        return self.step / (1 << plane)
+
+    def likely(self, values: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+        """Where coefficients most likely are that have these values; both in steps."""
+        size = np.abs(values).astype(np.float32)
+        inside = np.where(size == 1, np.float32(self.first), np.float32(self.others))
+        likely: NDArray[np.float32] = np.sign(values) * np.where(size > 0, size + inside, 0)
+        return likely
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """A hierarchy of levels, coarsest first; each finer one refines the last.
 
@@ -136,11 +178,13 @@ class ModelConfig:
         refinement: residual stages behind the last level, or None.
         tail_blocks: residual blocks between the finest grid and the pixels, run once for whatever
             levels there are.
+        details: planes of details behind all those, or None.
     """
 
     levels: tuple[LevelConfig, ...]
     refinement: RefinementConfig | None = None
     tail_blocks: int = 0
+    details: DetailConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.levels:
@@ -157,13 +201,24 @@ class ModelConfig:
 
     @property
     def grids(self) -> tuple[Grid, ...]:
-        """All grids of indices, coarsest first: the levels', then the refinement's stages."""
+        """All grids: the levels', coarsest first, the refinement's stages, planes of details."""
+        return self.code_grids + self.detail_grids
+
+    @property
+    def code_grids(self) -> tuple[Grid, ...]:
+        """The grids of codebook indices, which the network decodes."""
         grids = [grid for level in self.levels for grid in level.grids]
         if self.refinement is not None:
             last = self.levels[-1]
             stage = Grid(last.stride_t, last.stride, self.refinement.entries)
             grids += [stage] * self.refinement.stages
         return tuple(grids)
+
+    @property
+    def detail_grids(self) -> tuple[Grid, ...]:
+        """The planes of details."""
+        planes = 0 if self.details is None else self.details.planes
+        return tuple(Grid(1, 1, ENTRIES[min(plane, 1)], True) for plane in range(planes))
 
     @property
     def odd_grids(self) -> frozenset[int]:
@@ -191,7 +246,9 @@ class ModelConfig:
     def bits_per_pixel(self, grids: int | None = None) -> float:
         """Bits per pixel of the first ``grids`` grids, written at fixed length (paper, 4.1)."""
         return sum(
-            math.ceil(math.log2(grid.entries)) / (grid.stride_t * grid.stride**2)
+            math.ceil(math.log2(grid.entries))
+            * (COLOURS if grid.details else 1)
+            / (grid.stride_t * grid.stride**2)
             for grid in self.grids[:grids]
         )
 
@@ -201,6 +258,8 @@ class ModelConfig:
         for level in data["levels"]:
             if not level["split"]:  # the text is what it was before levels could be split
                 del level["split"], level["fill_blocks"], level["worth"]
+        if data["details"] is None:  # as it was before there were any
+            del data["details"]
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -218,12 +277,15 @@ class ModelConfig:
             refinement = data.pop("refinement", None)
             if refinement is not None:
                 refinement = RefinementConfig(**refinement)
-            return cls(levels=levels, refinement=refinement, **data)
+            details = data.pop("details", None)
+            if details is not None:
+                details = DetailConfig(**details)
+            return cls(levels=levels, refinement=refinement, details=details, **data)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CheckpointError(f"not a model configuration: {error}") from error
 
 
-def _check_shares(config: LevelConfig | RefinementConfig, *names: str) -> None:
+def _check_shares(config: LevelConfig | RefinementConfig | DetailConfig, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         if type(value) not in (int, float) or not 0 <= value <= 1:
@@ -256,11 +318,11 @@ _PAPER = _two_level(
 )
 
 PRESETS: dict[str, ModelConfig] = {
-    # The shipped network: the paper's two levels, the bottom in two halves, then six stages that
-    # refine them.
+    # The shipped network: the paper's two levels, the bottom in two halves, then two stages that
+    # refine them. (Details come to it with the prior: they take no training of the network.)
     "base": ModelConfig(
         levels=(_PAPER.levels[0], dataclasses.replace(_PAPER.levels[1], split=True, worth=0.25)),
-        refinement=RefinementConfig(stages=6, worth=0.5, decay=0.45),
+        refinement=RefinementConfig(stages=2, worth=0.5, decay=0.45),
         tail_blocks=_PAPER.tail_blocks,
     ),
     # The paper's grids alone, and its baselines (section 4.3): 512 entries, and a 3D VQ-VAE, the

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vqcodec.model import details
 from vqcodec.model.config import LevelConfig, ModelConfig
 from vqcodec.model.layers import Down, Up, blocks
 from vqcodec.model.quantizer import Codebook, ResidualQuantizer, VectorQuantizer
@@ -105,10 +106,10 @@ class MSVQVAE(nn.Module):
         Args:
             clip: the pictures.
             quality: (B,) integers, the quality level at which each clip is decoded, 1 to the
-                number of grids; None for the highest.
+                number of grids of codes; None for the highest of these. (Details learn nothing.)
         """
         if quality is None:
-            quality = torch.full((len(clip),), len(self.config.grids))
+            quality = torch.full((len(clip),), len(self.config.code_grids))
         quality = quality.to(clip.device)
         # What the encoder sees of the coarser levels, and what the decoder has of them, differ
         # where a clip is decoded without some of them.
@@ -164,9 +165,10 @@ class MSVQVAE(nn.Module):
 
         They are the nearest entries; at odd steps of a split level 0 where the guess will do
         (``worth`` of :class:`vqcodec.model.config.LevelConfig`), at residual stages 0 where no
-        entry is worth its bits (:class:`ResidualQuantizer`).
+        entry is worth its bits (:class:`ResidualQuantizer`). Then come planes of details, int16.
         """
-        count = len(self.config.grids) if quality is None else quality
+        wanted = len(self.config.grids) if quality is None else quality
+        count = min(wanted, len(self.config.code_grids))
         indices: list[Tensor] = []
         context = None
         features = self.analysis.features(clip)
@@ -180,15 +182,27 @@ class MSVQVAE(nn.Module):
             entries = self._parts(number, quantizer.decode(nearest), 2)
             if len(codes) > 1 and len(indices) + 1 < count:
                 guess = self.synthesis.guess(number, entries[0], context)
-                wanted = self._parts(number, z, 2)[1]
-                codes[1], entries[1] = self._settle(number, wanted, codes[1], entries[1], guess)
+                aim = self._parts(number, z, 2)[1]
+                codes[1], entries[1] = self._settle(number, aim, codes[1], entries[1], guess)
             indices += codes
             if len(indices) < count:
                 context = stage(quantizer.project_out(_join(entries)), context)
         if self.refiner is not None and len(indices) < count:
             residual = self.analysis.refine(features[-1], context)
             indices += self.refiner.encode(residual, count - len(indices))
-        return tuple(indices[:count])
+        indices = indices[:count]
+        if count < wanted:
+            indices += self.details(self.lacking(clip, indices), wanted - count)
+        return tuple(indices)
+
+    def lacking(self, clip: Tensor, codes: Sequence[Tensor]) -> Tensor:
+        """What (B, 3, T, H, W) in 0..1 has beyond its codes: (B, 3 T, H, W) coefficients."""
+        return details.analyse(255 * (clip - self.decode(codes)))
+
+    def details(self, coefficients: Tensor, planes: int) -> list[Tensor]:
+        """The first planes of (B, 3 T, H, W) coefficients, int16, each of the same shape."""
+        assert self.config.details is not None
+        return details.quantise(coefficients, self.config.details, planes)
 
     def decode(self, indices: Sequence[Tensor]) -> Tensor:
         """Inverse of :meth:`encode`: any number of the first grids → (B, 3, T, H, W) in 0..1."""
@@ -207,6 +221,8 @@ class MSVQVAE(nn.Module):
         """
         if not 1 <= len(indices) <= len(self.config.grids):
             raise ValueError(f"{len(indices)} grids for a model of {len(self.config.grids)}")
+        count = len(self.config.code_grids)
+        indices, planes = indices[:count], indices[count:]
         moves = [None] * len(indices) if shifts is None else [_channels_first(s) for s in shifts]
         context = None
         guesses: dict[int, Tensor] = {}
@@ -236,6 +252,10 @@ class MSVQVAE(nn.Module):
         assert context is not None
         quality = torch.full((len(context),), len(indices), device=context.device)
         picture = self.synthesis.finish(context, refined, quality).clamp(0, 1)
+        if planes:
+            assert self.config.details is not None
+            found = details.synthesise(details.dequantise(planes, self.config.details))
+            picture = picture.add(found, alpha=1 / 255).clamp(0, 1)
         return Decoded(picture, guesses)
 
     def codebooks(self) -> list[Tensor]:
@@ -408,7 +428,7 @@ class Synthesis(nn.Module):
         self.fills = nn.ModuleDict(
             {str(number): Fill(level) for number, level in enumerate(config.levels) if level.split}
         )
-        self.quality = nn.Embedding(len(config.grids), last.width)
+        self.quality = nn.Embedding(len(config.code_grids), last.width)
         nn.init.zeros_(self.quality.weight)
         self.tail = nn.Sequential(
             blocks(config.tail_blocks, last.width), Up(last.width, 3, last.stride_t, last.stride)

@@ -172,7 +172,8 @@ def encode_validation(
 def encode_sequence(network: MSVQVAE, clips: Tensor) -> Codes:
     """Encode the consecutive chunks uint8 (N, 3, T, H, W) of one sequence."""
     device = next(network.parameters()).device
-    grids = network.encode(clips.to(device).float().div_(255))
+    codes = len(network.config.code_grids)  # details need no codes around them to be predicted
+    grids = network.encode(clips.to(device).float().div_(255), codes)
     follows = np.arange(len(clips)) > 0
     return Codes(tuple(grid.to(torch.int16).cpu().numpy() for grid in grids), follows)
 

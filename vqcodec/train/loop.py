@@ -77,7 +77,7 @@ def train(config: TrainConfig, options: RunOptions, reporter: Reporter) -> Path:
 
     ``options.out`` receives ``state.safetensors`` (to resume) and ``model.safetensors`` (to use).
     A prior that ``options.init`` has comes along: exact for a decoder trained alone, after other
-    fine-tuning where ``train_prior`` is to go on from.
+    fine-tuning where ``train_prior`` is to go on from. Details do not: they come with that.
     Under ``torchrun`` the batch is shared out among the processes.
 
     Raises:
@@ -114,8 +114,8 @@ class _Run:
         self.network = self._network(init).to(options.device)
         _check_shape(config, self.network)
         self.stored = None
-        if init is not None and init.config.grids == self.network.config.grids:
-            self.stored = init.prior
+        if init is not None and init.config.code_grids == self.network.config.grids:
+            self.stored = None if init.prior is None else init.prior.without_details()
         elif init is not None and init.prior is not None:
             reporter.message("the prior of --init is left behind: it is for other grids")
         self.prior = self._prior()
@@ -285,7 +285,8 @@ class _Run:
         shape = _shape(architecture)
         start = None if init is None else _shape(init.config)
         if init is not None and config.decoder_only and start == shape:
-            architecture = init.config  # the codes stay as they are: so does the choice among them
+            # The codes stay as they are: so does the choice among them.
+            architecture = dataclasses.replace(init.config, details=None)
         network = MSVQVAE(architecture, rotate=config.rotation, delay=config.delay)
         if init is not None:
             if start not in _beginnings(shape):
@@ -424,7 +425,7 @@ def _shape(config: ModelConfig) -> ModelConfig:
     refinement = config.refinement
     if refinement is not None:
         refinement = dataclasses.replace(refinement, worth=0.0, decay=1.0)
-    return dataclasses.replace(config, levels=levels, refinement=refinement)
+    return dataclasses.replace(config, levels=levels, refinement=refinement, details=None)
 
 
 def _beginnings(config: ModelConfig) -> list[ModelConfig]:
@@ -455,7 +456,7 @@ def _transfer(ready: MSVQVAE, network: MSVQVAE) -> None:
 def _owners(config: ModelConfig) -> list[tuple[int, int]]:
     """Of each grid the level, or stage behind the levels, and how many more grids that has."""
     counts = [len(level.grids) for level in config.levels]
-    counts += [1] * (len(config.grids) - config.first_stage)
+    counts += [1] * (len(config.code_grids) - config.first_stage)
     return [(owner, more) for owner, count in enumerate(counts) for more in reversed(range(count))]
 
 

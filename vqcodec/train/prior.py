@@ -21,11 +21,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vqcodec.entropy.config import PriorConfig
+from vqcodec.entropy.tables import Costs
 from vqcodec.errors import CheckpointError, OutputError
 from vqcodec.model import checkpoint as checkpoints
-from vqcodec.train.codes import Codes, encode_training, encode_validation
+from vqcodec.model.config import DetailConfig
+from vqcodec.train.codes import Codes, Sequences, encode_training, encode_validation
 from vqcodec.train.config import RunOptions
-from vqcodec.train.data import find_videos, prepare, split
+from vqcodec.train.data import Footage, find_videos, prepare, split
+from vqcodec.train.details import detail_tables
 from vqcodec.train.loop import CACHED_SIDE, MODEL, Progress
 from vqcodec.train.prior_network import PriorNetwork, prior_config
 from vqcodec.train.process import stop_signals
@@ -57,6 +60,9 @@ class PriorTraining:
         memory: probability that a chunk may look at the chunk before it, where there is one.
         validation: fraction of the videos set aside; the same videos as those of the network's
             own training if the fraction is.
+        planes: of details, to be added to the model, or to take the place of those it has.
+        step: of the first plane's quantiser, in 8-bit values.
+        detail_chunks: chunks in which the symbols of details are counted.
         seed: of everything random.
     """
 
@@ -71,10 +77,18 @@ class PriorTraining:
     lr: float = 1e-2
     memory: float = 0.5
     validation: float = 0.02
+    planes: int = 0
+    step: float = 80.0
+    detail_chunks: int = 400
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("chunks", "frames", "size", "hidden", "embedding", "batch", "steps"):
+        if self.planes:
+            DetailConfig(self.planes, self.step)
+        for name in (
+            *("chunks", "frames", "size", "hidden", "embedding", "batch", "steps"),
+            "detail_chunks",
+        ):
             value = getattr(self, name)
             if value is not None and not value >= 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
@@ -145,7 +159,8 @@ class _Run:
         if options.init is None:
             raise CheckpointError("a prior is for a checkpoint: none was given")
         self.checkpoint = checkpoints.load(options.init)
-        model = self.checkpoint.config
+        details = DetailConfig(config.planes, config.step) if config.planes else None
+        model = dataclasses.replace(self.checkpoint.config, details=details)
         if config.size % model.stride or config.frames % model.stride_t:
             raise ValueError(
                 f"size and frames must be multiples of {model.stride} and {model.stride_t}, "
@@ -161,10 +176,13 @@ class _Run:
             self.checkpoint.build().codebooks(),
         ).to(options.device)
         self._warm_start()
+        # What was of the details before is of no use for others.
+        self.checkpoint = dataclasses.replace(self.checkpoint, config=model, prior=None)
         self.optimizer = torch.optim.Adam(
             self.network.groups(), lr=config.lr, betas=BETAS, fused=True
         )
         self.step, self.elapsed, self.videos = 0, 0.0, 0
+        self.tables: list[Costs] = []
         if options.resume and (options.out / STATE).exists():
             self._resume(options.out / STATE)
 
@@ -211,10 +229,23 @@ class _Run:
             device=options.device,
             report=report,
         )
-        if codes is None:
+        if codes is None or not self._count_details(training, report):
             self.reporter.message("stopped while encoding; run again to resume")
             return None
         return codes, encode_validation(self.checkpoint, validation, **shape, device=options.device)
+
+    def _count_details(self, footage: list[Footage], report: Callable[[int], bool]) -> bool:
+        """Make the tables of the model's details; whether nothing stopped that."""
+        config = self.config
+        if config.planes:
+            self.tables = detail_tables(
+                self.checkpoint.build().to(self.options.device),
+                Sequences(footage, frames=config.frames, size=config.size, seed=config.seed),
+                chunks=config.detail_chunks,
+                device=self.options.device,
+                report=report,
+            )
+        return len(self.tables) == config.planes
 
     def train(self, codes: tuple[Codes, Codes], stopped: Stopped) -> Path:
         config, options = self.config, self.options
@@ -306,10 +337,14 @@ class _Run:
             "videos": self.videos,
             "validation": dataclasses.asdict(result),
         }
+        tables = {f"details.{plane}": table for plane, table in enumerate(self.tables)}
         return dataclasses.replace(
             self.checkpoint,
             card={**self.checkpoint.card, "prior": card},
-            prior=checkpoints.store(self.network.config, self.network.tensors()),
+            prior=checkpoints.store(
+                dataclasses.replace(self.network.config, planes=self.config.planes),
+                self.network.tensors() | tables,
+            ),
         )
 
     def _fraction(self) -> float:

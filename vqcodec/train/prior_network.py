@@ -63,7 +63,7 @@ def prior_config(model: ModelConfig, *, hidden: int, embedding: int) -> PriorCon
                 shifts=SHIFTS,
                 shift=LOGIT_SHIFT,
             )
-            for number, grid in enumerate(model.grids)
+            for number, grid in enumerate(model.code_grids)
         )
     )
 

@@ -1,0 +1,86 @@
+"""Details chosen by what they cost: the last plane's coefficients with the least D + λR.
+
+What the plain quantiser keeps may be worth less than its bits, above all where it stands alone. The
+transform is orthonormal, so each coefficient can be judged by itself. Only the last plane is: what
+those before it hold is twice as large at least, and later planes refine it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from vqcodec.entropy.details import COLOURS, Grid, Integers, Known, Planes, Symbols, refined
+from vqcodec.entropy.tables import Table
+from vqcodec.model.config import DetailConfig
+
+Floats = npt.NDArray[np.float32]
+
+
+def thrifty(
+    grids: Sequence[Grid],
+    coefficients: Floats,
+    config: DetailConfig,
+    tables: Sequence[Table],
+    price: float,
+) -> Grid:
+    """The last of a chunk's planes, so that squared error and bits come to the least together.
+
+    Args:
+        grids: the planes (3 F, H, W) as quantised.
+        coefficients: what they stand for, of the same shape, in 8-bit values.
+        config: of the details.
+        tables: of all planes.
+        price: squared error, of 8-bit values and summed over the colours, that a bit is worth.
+    """
+    planes, known = Planes(grids[0].shape), np.zeros_like(grids[0])
+    for plane, grid in enumerate(grids[:-1]):
+        planes.code(Known(grid))
+        known = 2 * refined(known, grid, plane).astype(np.int16)
+    last = len(grids) - 1
+    step = config.step_at(last)
+    costs = tables[last].bits * np.float32(price / step**2)
+    return planes.code(_Chooser(grids[-1], coefficients / step, known, config, last, costs))
+
+
+class _Chooser(Known):
+    """Each symbol, or one of less magnitude.
+
+    Args:
+        grid: the symbols.
+        aims: coefficients in steps of the plane.
+        known: what the planes before say of them, in the same steps.
+        config: of the details.
+        plane: its number.
+        costs: (contexts, entries) of the symbols, as squared error in steps.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        aims: Floats,
+        known: Integers,
+        config: DetailConfig,
+        plane: int,
+        costs: Floats,
+    ) -> None:
+        super().__init__(grid)
+        self._costs = costs
+        self._aims, self._before = (a.reshape(COLOURS, -1) for a in (aims, known))
+        self._config, self._plane = config, plane
+
+    def run(self, colour: int, context: int, places: Integers) -> Symbols:
+        symbols = super().run(colour, context, places)
+        chosen = np.flatnonzero(symbols)
+        if not chosen.size:
+            return symbols
+        natural, where = symbols[chosen], places[chosen]
+        # Of more than 2, the same sign and less by one.
+        choices = np.stack([natural, np.maximum(natural - 2, 0), np.zeros_like(natural)])
+        values = refined(self._before[colour, where], choices, self._plane)
+        off = self._config.likely(values) - self._aims[colour, where]
+        best = (off**2 + self._costs[context][choices]).argmin(0)
+        symbols[chosen] = choices[best, np.arange(len(natural))]
+        return symbols
