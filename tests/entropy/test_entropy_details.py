@@ -21,6 +21,7 @@ from vqcodec.entropy.details import (
     refined,
     symbols_of,
 )
+from vqcodec.entropy.integer import TABLE
 from vqcodec.entropy.prior import Prior
 from vqcodec.entropy.synthetic import random_config, random_tensors
 from vqcodec.entropy.tables import Table, costs_of
@@ -276,3 +277,17 @@ def test_a_model_of_a_context_is_its_row_of_the_table():
     for writer in (one, each):
         writer.end_level()
     assert one.finish() == each.finish()
+
+
+def test_frequencies_are_those_of_the_document():
+    table = prior_of(3, seed=3).detail_tables[0]
+    costs = random_tensors(
+        dataclasses.replace(random_config(PAPER, hidden=16, embedding=8), planes=3), 3
+    )["details.0"]
+    for context in (0, 17, 1000, CONTEXTS - 1):
+        logits = [-8 * abs(int(cost)) for cost in costs[context]]
+        weights = [int(TABLE[min(max(logits) - z, len(TABLE) - 1)]) for z in logits]
+        free = (1 << 24) - len(logits)
+        shares = [weight * free // sum(weights) for weight in weights]
+        shares[weights.index(max(weights))] += free - sum(shares)
+        assert table.weights[context].tolist() == shares
