@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch.overrides import TorchFunctionMode
 
 from vqcodec.container import Level
-from vqcodec.container.header import COLOURS, MODEL_ID_BYTES
+from vqcodec.container.header import MODEL_ID_BYTES
+from vqcodec.entropy.details import COLOURS
 from vqcodec.errors import CheckpointError, QualityError
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model import registry

@@ -10,6 +10,7 @@ from functools import cached_property
 from math import prod
 
 from vqcodec.container.layout import MAGIC, MAJOR, MAX_FRAMES, MAX_PAYLOAD, MINOR
+from vqcodec.entropy.details import COLOURS
 from vqcodec.errors import ChecksumError, FormatError, TruncatedError, UnsupportedError
 from vqcodec.limits import MAX_ENTRIES, MAX_LEVELS
 
@@ -17,7 +18,6 @@ MAX_SIDE = 4096
 MAX_STRIDE_T = 64
 MAX_STRIDE = 128
 MODEL_ID_BYTES = 8
-COLOURS = 3  # that planes of details have
 MAX_DETAIL_PIXELS = 1 << 23  # of a chunk with details
 
 _PREFIX = struct.Struct("<8sBBH")  # magic, major, minor, length of the body
