@@ -90,6 +90,17 @@ def test_what_does_not_go_on_is_not_smoothed():
     np.testing.assert_array_equal(np.concatenate(parts), np.concatenate([first, second]))
 
 
+def test_with_more_details_a_jump_is_sooner_taken_for_motion():
+    first, second = chunks_of([8, 8])
+    second = np.clip(second.astype(int) + 30, 0, 255).astype(np.uint8)
+    whole = np.concatenate([first, second]).astype(int)
+    moved = [
+        np.abs(np.concatenate(list(joined([first, second], details))) - whole).sum()
+        for details in (0, 1, 2, 3)
+    ]
+    assert moved[0] == moved[1] > moved[2] > moved[3]
+
+
 @pytest.mark.parametrize("length", [1, 2, 3])
 def test_short_chunks_share_their_frames(length):
     chunks = chunks_of([length] * 5)

@@ -5,6 +5,8 @@ to the next. Across a border the jump is taken for such an error where it is sma
 or a cut where it is large. Part of the error is taken off on either side, less and less with the
 distance to the border. A chunk that is decoded alone stays as it is.
 
+The better the pictures are, the smaller a jump need be to be motion.
+
 Chosen on footage set aside from training (``docs/training-log.md``): it lowers the error of frame
 differences at borders below that inside chunks, and raises PSNR a little.
 """
@@ -22,14 +24,20 @@ Frames: TypeAlias = NDArray[np.uint8]  # (T, H, W, 3)
 REACH = 4  # frames on either side that change
 SHARE = 0.3  # of the jump that is taken off the frame at the border
 FADE = 0.6  # the same for each frame farther away
-MOTION = 56.0  # RMS of a jump, in grey levels, that is more likely motion than error
+MOTION = 56.0  # RMS of a jump, in grey levels, that is more likely motion than error,
+FINER = 0.6  # and so many times that for each plane of details after the first
 SQUARE = 5  # pixels: what side the squares have in which it is judged
 
 
 class Seams:
-    """Takes chunk after chunk, and gives back frames as they are ready."""
+    """Takes chunk after chunk, and gives back frames as they are ready.
 
-    def __init__(self) -> None:
+    Args:
+        details: how many planes of details the chunks have.
+    """
+
+    def __init__(self, details: int = 0) -> None:
+        self._motion = MOTION * FINER ** max(0, details - 1)
         self._held: Frames | None = None
 
     @property
@@ -49,7 +57,7 @@ class Seams:
         else:
             before, after = self._held, frames
             if joins:
-                before, after = smooth(before, after)
+                before, after = smooth(before, after, self._motion)
             ready = np.concatenate([before, after])
         # Of a short chunk half is for either border.
         keep = min(REACH, (len(frames) + 1) // 2)
@@ -63,27 +71,28 @@ class Seams:
         return held
 
 
-def joined(chunks: Iterable[Frames]) -> Iterator[Frames]:
+def joined(chunks: Iterable[Frames], details: int = 0) -> Iterator[Frames]:
     """The frames of consecutive chunks without seams, in parts of any length."""
-    seams = Seams()
+    seams = Seams(details)
     for frames in chunks:
         yield seams.push(frames)
     if seams.held:
         yield seams.finish()
 
 
-def smooth(before: Frames, after: Frames) -> tuple[Frames, Frames]:
+def smooth(before: Frames, after: Frames, motion: float = MOTION) -> tuple[Frames, Frames]:
     """Copies of the end of a chunk and of the next chunk, of which the frames near the border move.
 
     Args:
         before: (S, H, W, 3), the last frames of a chunk.
         after: (T, H, W, 3), the next chunk.
+        motion: RMS of a jump, in grey levels, that is more likely motion than error.
     """
     from scipy.ndimage import uniform_filter
 
     jump = after[0].astype(np.float32) - before[-1]
     power = uniform_filter(np.square(jump).mean(-1), SQUARE)
-    error = jump * np.exp(power / -(MOTION**2))[..., None]
+    error = jump * np.exp(power / -(motion**2))[..., None]
     before, after = before.copy(), after.copy()
     shares = SHARE * FADE ** np.arange(REACH)
     for distance, share in enumerate(shares[: (len(after) + 1) // 2]):

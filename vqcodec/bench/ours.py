@@ -23,7 +23,7 @@ from vqcodec.train.loop import MODEL
 from vqcodec.transcode import CHUNK_FRAMES
 
 # Raise it when the same model codes or decodes otherwise: results of before are measured anew.
-_REVISION = 5
+_REVISION = 6
 
 
 class VqcodecAdapter:
@@ -97,7 +97,8 @@ class VqcodecAdapter:
         """See :meth:`vqcodec.bench.codecs.Codec.decode`."""
         reader = Reader(io.BytesIO(payload), lambda _header: self._codec.prior)
         chunks = (self._codec.decode(chunk.grids(), chunk.frames) for chunk in reader)
-        return np.concatenate(list(joined(chunks)))
+        details = sum(level.details for level in reader.header.levels)
+        return np.concatenate(list(joined(chunks, details)))
 
 
 def header_of(codec: Codec, frames: Frames, rate: Fraction, quality: int) -> Header:
