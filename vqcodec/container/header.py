@@ -97,7 +97,9 @@ class Header:
             )
         _require(0 <= self.frames < 1 << 32, f"{self.frames} frames")
         _require(len(self.model_id) == MODEL_ID_BYTES, f"model id of {len(self.model_id)} bytes")
-        _require(self.max_frames > 0, "one chunk too large for the format")
+        with_details = any(level.details for level in self.levels)
+        hint = "; without details it may fit" * with_details
+        _require(self.max_frames > 0, f"one chunk too large for the format{hint}")
 
     def pad_frames(self, frames: int) -> int:
         """Round up to a multiple of the largest temporal stride: what a chunk's grids cover."""
