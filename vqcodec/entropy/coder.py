@@ -279,25 +279,21 @@ class _Reader:
         self._error: FormatError | None = None
 
     def get(self, weights: Weights) -> Digits:
-        if self._error is None:
-            try:
-                digits: Digits = self._coder.decode(_DIGITS, weights)
-            except AssertionError:  # how the library says that no symbol has these bytes
-                self.fail("the range coder's stream is invalid")
-            else:
-                self._again.encode(digits, _DIGITS, weights)
-                return digits
-        return np.zeros(len(weights), np.int32)
+        return self._take(len(weights), _DIGITS, weights)
 
     def get_all(self, count: int, model: Any) -> Digits:
-        """Inverse of :meth:`_Writer.put_all`; zeros once the stream is known to be invalid."""
+        """Inverse of :meth:`_Writer.put_all`."""
+        return self._take(count, model)
+
+    def _take(self, count: int, model: Any, *parameters: Weights) -> Digits:
+        """The next digits; zeros once the stream is known to be invalid."""
         if self._error is None:
             try:
-                digits: Digits = self._coder.decode(model, count)
+                digits: Digits = self._coder.decode(model, *(parameters or (count,)))
             except AssertionError:  # how the library says that no symbol has these bytes
                 self.fail("the range coder's stream is invalid")
             else:
-                self._again.encode(digits, model)
+                self._again.encode(digits, model, *parameters)
                 return digits
         return np.zeros(count, np.int32)
 
