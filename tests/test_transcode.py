@@ -1,8 +1,7 @@
 """Whole files: any video to ``.vqv`` and ``.vqv`` to any video."""
 
 import io
-import struct
-import zlib
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -11,7 +10,7 @@ import pytest
 from video_builders import Pipe, noise, ramp, scene, write_video
 
 from vqcodec.codec import Codec
-from vqcodec.container import Reader, nearest_ratio, verify
+from vqcodec.container import Level, Reader, nearest_ratio, verify
 from vqcodec.container.file import open as open_vqv
 from vqcodec.container.range_payload import split
 from vqcodec.errors import (
@@ -91,10 +90,9 @@ def test_the_display_aspect_is_kept(video, codec, tmp_path, fit, aspect):
 def test_an_absurd_aspect_is_limited(coded, codec, tmp_path):
     assert nearest_ratio(Fraction(10**6)) == 1 / nearest_ratio(Fraction(1, 10**6)) == 65535
     for aspect in ((65535, 1), (1, 65535)):
-        data = bytearray(coded.read_bytes())
-        data[16:20] = struct.pack("<HH", *aspect)
+        data = altered(coded, aspect=Fraction(*aspect))
         path = tmp_path / "out.webm"
-        decode_file(io.BytesIO(resealed(data)), path, codec=codec, duration=0.01, force=True)
+        decode_file(io.BytesIO(data), path, codec=codec, duration=0.01, force=True)
         assert 2 <= probe(path).width <= 8192
 
 
@@ -295,10 +293,10 @@ def test_scaling(coded, codec, tmp_path):
         assert info.display_aspect == Fraction(3, 2)
 
 
-def resealed(data):
-    """``data`` with the CRC of its changed header made right."""
-    end = 12 + int.from_bytes(data[10:12], "little")
-    return bytes(data[:end]) + struct.pack("<I", zlib.crc32(data[:end])) + bytes(data[end + 4 :])
+def altered(path, **changes):
+    """A file's bytes with another header."""
+    with open_vqv(path) as reader:
+        return replace(reader.header, **changes).to_bytes() + path.read_bytes()[reader.begin :]
 
 
 def test_truncation(coded, codec, tmp_path):
@@ -333,23 +331,28 @@ def test_damage(coded, codec, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("offset", "change", "error"),
+    ("changes", "error"),
     [
-        (8, b"\x02", UnsupportedError),  # major version
-        (24, b"\xff\xff\xff\xff", FormatError),  # frames
-        (28, b"12345678", ModelMismatchError),
-        (38, b"\x00\x02", FormatError),  # entries of the first level: not the model's
+        ({"frames": 2**32 - 1}, FormatError),
+        ({"model_id": b"12345678"}, ModelMismatchError),
+        ({"levels": (Level(8, 8, 512), Level(4, 4, 1024))}, FormatError),  # not the model's
     ],
 )
 @pytest.mark.parametrize("open_model", [False, True])
-def test_hostile_headers(coded, codec, shipped, tmp_path, offset, change, error, open_model):
-    data = bytearray(coded.read_bytes())
-    data[offset : offset + len(change)] = change
+def test_hostile_headers(coded, codec, shipped, tmp_path, changes, error, open_model):
     path = tmp_path / "x.vqv"
-    path.write_bytes(resealed(data))
+    path.write_bytes(altered(coded, **changes))
     with pytest.raises(error, match=r"x\.vqv: ") as caught:
         decode_file(path, tmp_path / "out.mp4", codec=codec if open_model else None)
     assert type(caught.value) is error
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_version_to_come(coded, tmp_path):
+    path = tmp_path / "x.vqv"
+    path.write_bytes(coded.read_bytes()[:4] + b"\x03" + bytes(99))
+    with pytest.raises(UnsupportedError, match=r"x\.vqv: the file has format version 3"):
+        decode_file(path, tmp_path / "out.mp4")
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -443,6 +443,12 @@ def _survey(
 class _Nowhere(io.RawIOBase):
     """Takes everything and keeps nothing."""
 
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return 0
+
     def write(self, data: Any) -> int:
         return len(data)
 

@@ -28,7 +28,6 @@ from vqcodec.errors import (
 Kind = type[VqcodecError] | None
 LEVELS = (Level(8, 8), Level(4, 4))
 BODY = struct.Struct("<6HI8sB")
-COUNT = 4  # frames in the header
 FRAMES = 32
 
 
@@ -37,12 +36,17 @@ def header(model: bytes, frames: int = 0, width: int = 64, height: int = 64) -> 
 
 
 def forged(model: bytes, place: int, value: int, levels: bytes = b"\x33\0\4\x22\0\4") -> bytes:
-    """A header with one field of the body replaced, and a CRC that matches."""
+    """A header of version 1 with one field of the body replaced, and a CRC that matches."""
     fields = [64, 64, 1, 1, 16, 1, 0, model, 2]
     fields[place] = value
     body = BODY.pack(*fields) + levels
     data = b"\x89VQV\r\n\x1a\n\x01\x00" + struct.pack("<H", len(body)) + body
     return data + struct.pack("<I", zlib.crc32(data))
+
+
+def old(model: bytes) -> bytes:
+    """A sound header of version 1."""
+    return forged(model, 6, 0)
 
 
 def picture(payload: bytes, tag: int = Tag.RAW, frames: int = FRAMES) -> bytes:
@@ -125,11 +129,21 @@ FILES: dict[str, tuple[str, Kind, Callable[[bytes], bytes]]] = {
     "frame-count-gap": ("2^32 - 1 frames, and a damaged chunk", ChecksumError,
         lambda m: header(m, 2**32 - 1) + GOOD + bytes(99) + GOOD + END_CHUNK),
     "long-header": ("a header of 65535 bytes that ends early", TruncatedError,
-        lambda m: header(m)[:10] + b"\xff\xff" + header(m)[12:] + GOOD + END_CHUNK),
+        lambda m: old(m)[:10] + b"\xff\xff" + old(m)[12:] + GOOD + END_CHUNK),
     "long-header-whole": ("a sound header of 65535 bytes", None, lambda m: _padded(m) + END_CHUNK),
     "text-mode": ("line ends altered on the way", FormatError,
-        lambda m: (header(m) + GOOD + END_CHUNK).replace(b"\r\n", b"\n")),
-    "version": ("major version 2", UnsupportedError, lambda m: header(m)[:8] + b"\2" + bytes(99)),
+        lambda m: (old(m) + GOOD + END_CHUNK).replace(b"\r\n", b"\n")),
+    "version": ("version 3", UnsupportedError, lambda m: header(m)[:4] + b"\3" + bytes(99)),
+    "major": ("major version 2 of old", UnsupportedError, lambda m: old(m)[:8] + b"\2" + bytes(99)),
+    "short-header": ("a header of 255 bytes that ends early", TruncatedError,
+        lambda m: header(m)[:5] + b"\xff" + header(m)[6:] + END_CHUNK),
+    "endless-number": ("a width that does not end", FormatError,
+        lambda m: _sealed(header(m)[:6] + b"\x80" * 40) + GOOD + END_CHUNK),
+    "alone": ("one chunk and no end", None, lambda m: header(m, 32) + GOOD),
+    "alone-and-more": ("one chunk, no end, and bytes behind", TruncatedError,
+        lambda m: header(m, 32) + GOOD + b"?"),
+    "alone-cut": ("one chunk, cut off, and no end", TruncatedError,
+        lambda m: header(m, 32) + GOOD[:-1]),
     "packer": ("pictures in a packer of the future", UnsupportedError,
         lambda m: header(m) + picture(bytes(9), 15) + END_CHUNK),
     "ancillary": ("ancillary chunks of no known tag", None,
@@ -202,9 +216,15 @@ FILES: dict[str, tuple[str, Kind, Callable[[bytes], bytes]]] = {
 }  # fmt: skip
 
 
+def _sealed(data: bytes) -> bytes:
+    """The length of the body put right, and the CRC behind it."""
+    data = data[:5] + bytes([len(data) - 6]) + data[6:]
+    return data + struct.pack("<I", zlib.crc32(data))
+
+
 def _padded(model: bytes) -> bytes:
     """A header whose body has fields of later versions, up to the largest length."""
-    plain = header(model)
+    plain = old(model)
     data = plain[:10] + b"\xff\xff" + plain[12:-4].ljust(12 + 65535 - 12, b"\0")
     data = data.ljust(12 + 65535, b"\0")
     return data + struct.pack("<I", zlib.crc32(data))

@@ -86,10 +86,10 @@ def test_info_of_a_truncated_file(vq, coded, tmp_path):
 
 def test_info_of_a_file_without_frames(vq, coded, tmp_path):
     path = tmp_path / "cut.vqv"
-    path.write_bytes(coded.read_bytes()[:47])
+    path.write_bytes(coded.read_bytes()[:33])
     done = vq("info", path)
     assert done.code == 7
-    assert "size      47 bytes\n" in done.out
+    assert "size      33 bytes\n" in done.out
     assert json.loads(vq("info", path, "--json").out)["bpp"] is None
 
 
@@ -114,7 +114,7 @@ def test_verify_goes_on_after_a_problem(vq, coded, tmp_path, quiet):
     done = vq("verify", bad, missing, coded, tmp_path, *quiet)
     assert done.code == 5
     first, second, third = done.err.splitlines()
-    assert first.startswith(f"vqcodec: {bad}: chunk 0 at byte 47 (0.00 to 2.00 s) is damaged")
+    assert first.startswith(f"vqcodec: {bad}: chunk 0 at byte 33 (0.00 to 2.00 s) is damaged")
     assert second == f"vqcodec: {missing}: No such file or directory"
     assert third == f"vqcodec: {tmp_path}: Is a directory"
     assert done.out == ("" if quiet else f"{coded}: ok, 100 frames in 4 chunks\n")
@@ -130,7 +130,7 @@ def test_verify_goes_on_after_a_problem(vq, coded, tmp_path, quiet):
         (lambda data: b"rubbish", 4),
         (lambda data: data[:-9], 7),
         (lambda data: data + b"?", 4),
-        (lambda data: data[:8] + b"\x02" + data[9:], 6),
+        (lambda data: data[:4] + b"\x03" + data[5:], 6),
         (lambda data: data[:20] + b"\x02" + data[21:], 5),
     ],
 )

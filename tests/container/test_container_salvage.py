@@ -92,4 +92,4 @@ def test_repair_of_a_sound_file_changes_nothing(sixty):
 
 def test_repair_of_rubble_is_an_error(sixty):
     with pytest.raises(ChecksumError, match="nothing can be saved"):
-        repair_file(io.BytesIO(sixty[:47] + bytes(999)), io.BytesIO())
+        repair_file(io.BytesIO(sixty[:33] + bytes(999)), io.BytesIO())

@@ -27,12 +27,12 @@ def test_sound_file(small, pipe):
         (lambda b: b"GIF89a", FormatError, "not a .vqv"),
         (lambda b: b[:-1], TruncatedError, "12 frames"),
         (lambda b: b[:60] + b"?" + b[61:], ChecksumError, "chunk 0"),
-        (lambda b: b + b"?", FormatError, "bytes after the end, from 137 on"),
-        (lambda b: b[:109] + frame_chunk(Head(30, 0, 8), b[117:121] * 2) + END_CHUNK,
+        (lambda b: b + b"?", FormatError, "bytes after the end, from 123 on"),
+        (lambda b: b[:95] + frame_chunk(Head(30, 0, 8), b[103:107] * 2) + END_CHUNK,
          FormatError, "index does not agree"),
-        (lambda b: b[:129] + frame_chunk(Head(18, 0, 1), b"?") + END_CHUNK,
+        (lambda b: b[:115] + frame_chunk(Head(18, 0, 1), b"?") + END_CHUNK,
          FormatError, "after the index"),
-        (lambda b: b[:78] + END_CHUNK, FormatError, "8 frames in the chunks, 12 in the header"),
+        (lambda b: b[:64] + END_CHUNK, FormatError, "8 frames in the chunks, 12 in the header"),
     ],
 )  # fmt: skip
 def test_problem(small, pipe, spoil, kind, message):

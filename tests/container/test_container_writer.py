@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vqcodec.container import PACKERS, Header, Level, Reader, Writer
+from vqcodec.container import PACKERS, Header, Level, Reader, Writer, verify
 from vqcodec.container.layout import END_CHUNK
+from vqcodec.container.salvage import Salvage
+from vqcodec.errors import TruncatedError
 
 CLIP = Header(64, 64, Fraction(1), Fraction(16), 0, bytes(8), (Level(8, 8), Level(4, 4)))
 
@@ -145,7 +147,7 @@ def test_pipe_keeps_the_frame_count_open(header, contents, small):
         for frames, grids in contents:
             writer.write(frames, grids)
     data = file.getvalue()
-    assert data[47:] == small[47:]
+    assert data[33:] == small[33:]
     reader = Reader(io.BytesIO(data))
     assert (reader.header.frames, reader.table.frames) == (0, 12)
 
@@ -185,7 +187,7 @@ def test_empty_file(header):
     Writer(file, header).close()
     file.seek(0)
     assert list(Reader(file)) == []
-    assert len(file.getvalue()) == 55
+    assert len(file.getvalue()) == 41
 
 
 def test_importing_needs_neither_torch_nor_zstandard():
@@ -213,3 +215,70 @@ def test_details_that_do_not_fit_a_payload_are_left_out():
     assert np.array_equal(top, grids[0])
     assert np.array_equal(first, grids[1])
     assert not second.any()
+
+
+def one_chunk(header, contents, ancillary=()):
+    """A file of a single picture chunk, behind ancillary ones."""
+    file = io.BytesIO()
+    with Writer(file, header, packer="raw") as writer:
+        for tag, payload in ancillary:
+            writer.write_chunk(tag, payload)
+        writer.write(*contents[0])
+    return file.getvalue()
+
+
+def test_one_chunk_needs_no_end(header, contents, pipe):
+    data = one_chunk(header, contents)
+    assert len(data) == 33 + 8 + 23
+    for file in (io.BytesIO(data), pipe(data)):
+        reader = Reader(file)
+        assert reader.header.frames == 8
+        ((chunk),) = reader
+        np.testing.assert_array_equal(chunk.grids()[1], contents[0][1][1])
+    for file in (io.BytesIO(data), pipe(data)):
+        assert verify(file).problems == ()
+    assert Reader(io.BytesIO(data)).table.problem is None
+
+
+def test_with_anything_else_it_has_one(header, contents):
+    assert one_chunk(header, contents, [(18, b"?")]).endswith(END_CHUNK)
+
+
+def test_in_a_pipe_it_has_one_unless_frames_are_promised(header, contents):
+    class Unseekable(io.BytesIO):
+        def seekable(self):
+            return False
+
+    for frames, ends in ((0, True), (8, False)):
+        file = Unseekable()
+        with Writer(file, replace(header, frames=frames), packer="raw") as writer:
+            writer.write(*contents[0])
+        assert file.getvalue().endswith(END_CHUNK) == ends
+
+
+def test_one_chunk_cut_off_at_every_byte(header, contents, pipe):
+    data = one_chunk(header, contents)
+    for size in range(33, len(data)):
+        for file in (io.BytesIO(data[:size]), pipe(data[:size])):
+            with pytest.raises(TruncatedError):
+                list(Reader(file))
+        (problem,) = verify(io.BytesIO(data[:size])).problems
+        assert isinstance(problem, TruncatedError)
+
+
+def test_one_chunk_damaged_at_every_byte(header, contents):
+    data = one_chunk(header, contents)
+    for place in range(33, len(data)):
+        bad = bytearray(data)
+        bad[place] ^= 0x10
+        report = verify(io.BytesIO(bad))
+        assert (len(report.problems), report.frames) == (1, 0) or place < 37
+        assert report.problems
+        if place >= 37:  # the head still says how far the damage goes
+            (lost,) = Salvage(Reader(io.BytesIO(bad)))
+            assert (lost.start, lost.frames, lost.cut) == (0, 8, False)
+
+
+def test_bytes_behind_one_chunk_are_no_chunks(header, contents):
+    data = one_chunk(header, contents) + b"?"
+    assert verify(io.BytesIO(data)).problems

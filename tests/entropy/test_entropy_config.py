@@ -19,8 +19,10 @@ LEVEL = LevelPrior(
 )
 
 
-def test_json_round_trip():
-    config = random_config([(8, 8, 1024), (4, 4, 1024), (4, 4, 256)])
+@pytest.mark.parametrize("passes", [2, 4])
+def test_json_round_trip(passes):
+    config = random_config([(8, 8, 1024), (4, 4, 1024), (4, 4, 256)], passes=passes)
+    assert ('"passes":4' in config.to_json()) == (passes == 4)
     assert PriorConfig.from_json(config.to_json()) == config
     assert PriorConfig.from_json(config.to_json()).to_json() == config.to_json()
 
@@ -68,6 +70,9 @@ def test_digits_cover_the_entries(entries, high, low):
         ("neighbours", [[0, -17, 0, 0]]),
         ("neighbours", [[0, -1, 65, 0]]),
         ("neighbours", 7),
+        ("passes", 1),
+        ("passes", 3),
+        ("passes", True),
         ("stranger", 1),
     ],
 )

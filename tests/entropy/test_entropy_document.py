@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from entropy_builders import PAPER, UNEVEN, random_grids, same, shapes_of, small_prior
+from entropy_builders import PAPER, UNEVEN, random_grids, same, shapes_of
 
 from vqcodec.entropy.coder import encode
+from vqcodec.entropy.prior import Prior
 from vqcodec.entropy.synthetic import random_config, random_tensors
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "format.md"
@@ -86,10 +87,12 @@ def slow_decode(config, tensors, stream, shapes, previous):
             return previous[c][t, y, x]
 
         for t in range(shape[0]):
-            for parity in (0, 1):
+            for turn in range(level.passes):
                 waiting = []
                 for y, x in np.ndindex(shape[1:]):
-                    if (y + x) % 2 != parity:
+                    places = [(0, 0), (1, 1), (0, 1), (1, 0)]
+                    own_turn = (y + x) % 2 if level.passes == 2 else places.index((y % 2, x % 2))
+                    if own_turn != turn:
                         continue
                     v = []
                     for c, dt, dy, dx in level.neighbours:
@@ -98,7 +101,7 @@ def slow_decode(config, tensors, stream, shapes, previous):
                         code = look(c, t // r_t + dt, y // r + dy, x // r + dx)
                         v.extend(own[f"embedding.{c}"][code])
                     s1, s2, s3 = level.shifts
-                    phase = own["phase"][t % a_t, y % a, x % a] + own["parity"][parity]
+                    phase = own["phase"][t % a_t, y % a, x % a] + own["parity"][turn]
                     h1 = activate(v @ own["w1"] + phase, s1)
                     h2 = activate(h1 @ own["w2"] + own["b2"], s2)
                     logits = h2 @ own["w_high"] + own["b_high"]
@@ -117,13 +120,14 @@ def slow_decode(config, tensors, stream, shapes, previous):
 
 
 @pytest.mark.parametrize("memory", [None, 1, 3])
+@pytest.mark.parametrize("passes", [2, 4])
 @pytest.mark.parametrize(("levels", "size"), [(PAPER, (2, 2, 3)), (UNEVEN, (1, 1, 2))])
-def test_the_document_decodes(levels, size, memory):
-    config = random_config(levels, hidden=16, embedding=8)
+def test_the_document_decodes(levels, size, memory, passes):
+    config = random_config(levels, hidden=16, embedding=8, passes=passes)
     grids = random_grids(levels, size, 0)
     previous = None if memory is None else random_grids(levels, (memory, *size[1:]), 1)
-    stream, _ = encode(small_prior(levels), grids, previous)
     tensors = random_tensors(config, 0)
+    stream, _ = encode(Prior.from_tensors(config, tensors), grids, previous)
     assert same(slow_decode(config, tensors, stream, shapes_of(grids), previous), grids)
 
 

@@ -247,7 +247,7 @@ def predictable(checkpoint, chunks, seed):
 def test_what_repeats_gets_cheap(options, tiny):
     checkpoint = load(tiny)
     config = PriorTraining(
-        hidden=32, embedding=16, batch=16, steps=150, minutes=None, size=16, frames=16, lr=2e-2
+        hidden=32, embedding=16, batch=16, steps=120, minutes=None, size=16, frames=16, lr=1e-2
     )
     run = _Run(config, options, Recorder())
     training, held_out = predictable(checkpoint, 400, 1), predictable(checkpoint, 20, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -10,13 +12,14 @@ from vqcodec.entropy.config import MAX_HIDDEN, MAX_INPUTS, PriorConfig
 from vqcodec.entropy.integer import Reference
 from vqcodec.entropy.prior import Prior, known
 from vqcodec.model.config import PRESETS, LevelConfig, ModelConfig, RefinementConfig
-from vqcodec.train.prior_network import PriorNetwork, contexts, prior_config
+from vqcodec.train.prior_network import PriorNetwork, contexts, extends, prior_config
 
 MODEL = ModelConfig(
     (LevelConfig(8, 8, entries=20), LevelConfig(4, 4, entries=64, split=True)),
     RefinementConfig(stages=2, entries=5),
 )
 CODEBOOKS = [torch.eye(grid.entries)[:, :10] for grid in MODEL.grids]
+CORNERS = {(0, dy, dx) for dy in (-1, 1) for dx in (-1, 1)}
 SHAPES = ((2, 3, 2), (2, 6, 4), (2, 6, 4), (4, 6, 4), (4, 6, 4))
 
 
@@ -77,7 +80,7 @@ def test_every_integer_is_the_references(network, grids, memory):
             )
             low_logits = twin.low(hidden, symbols[order] // level.low)
 
-            expected = prior.hidden(canvas, run)[order]
+            expected = prior.hidden(canvas, run)[order.numpy()]
             np.testing.assert_array_equal(integers(hidden), expected)
             high = reference.high(expected)
             np.testing.assert_array_equal(reference._weights(integers(logits)), high)
@@ -153,7 +156,7 @@ def test_embeddings_start_like_the_codebooks(draw, least):
 def test_a_wider_network_starts_as_the_narrow_one_and_uses_what_is_new(network, grids):
     exported = {name: torch.from_numpy(array) for name, array in network.tensors().items()}
     wide = PriorNetwork(prior_config(MODEL, hidden=20, embedding=7), CODEBOOKS)
-    wide.load(exported)
+    wide.load(exported, network.config)
     chunk = tensors(grids[0])
     for number in range(len(MODEL.grids)):
         level, narrow = wide.level(number), network.config.levels[number].hidden
@@ -163,6 +166,33 @@ def test_a_wider_network_starts_as_the_narrow_one_and_uses_what_is_new(network, 
         for name in ("w_high", "w3"):
             assert level._parameter(name).grad[narrow:].any(), name
         assert level._parameter("w_low").grad[:, narrow:].any()
+
+
+def test_a_prior_of_two_passes_that_sees_no_corners_can_be_gone_on_from(network, grids):
+    config = network.config
+    levels = [
+        dataclasses.replace(
+            level,
+            passes=2,
+            neighbours=[n for n in level.neighbours if n[1:] not in CORNERS or n.level != number],
+        )
+        for number, level in enumerate(config.levels)
+    ]
+    before = PriorNetwork(PriorConfig(tuple(levels)), CODEBOOKS)
+    assert extends(config, before.config)
+    assert not extends(before.config, config)
+    exported = {name: torch.from_numpy(array) for name, array in before.tensors().items()}
+    network.load(exported, before.config)
+    chunk = tensors(grids[0])
+    for number, level in enumerate(config.levels):
+        assert level.passes == (4 if number < 3 else 2)
+        bits = network.level(number).bits(chunk, nothing())
+        assert torch.equal(bits, before.level(number).bits(chunk, nothing()))
+        bits.sum().backward()
+        corners = [level.neighbours.index(n) for n in level.neighbours if n[1:] in CORNERS]
+        if number < 3:
+            weights = network.level(number)._parameter("w1").grad
+            assert weights.view(len(level.neighbours), -1)[corners].any(1).all()
 
 
 def test_odd_steps_look_at_the_even_ones_on_both_sides():

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from vqcodec.audio import AudioFormat, AudioPacket
+from vqcodec.container import number
 from vqcodec.container.chunk import Chunk, Entry
 from vqcodec.container.layout import CHUNK_OVERHEAD, MAX_PAYLOAD, Tag
 from vqcodec.container.reader import Reader
@@ -18,7 +19,7 @@ MAX_SETUP = (1 << 16) - 1
 MAX_PACKETS = 4096
 MAX_SECONDS = 10  # of one chunk
 TIME_BYTES = 6
-MAX_VARINT_BYTES = 4
+MAX_NUMBER_BYTES = 4
 CLOSED_GAP = 500  # of a second: rounded stamps of a source make gaps shorter than 2 ms, or overlaps
 
 _FORMAT = struct.Struct("<IB")  # rate, channels; follows the codec
@@ -70,7 +71,7 @@ def pack_packets(packets: Iterable[AudioPacket], rate: int) -> Iterator[bytes]:
     run: list[AudioPacket] = []
     nbytes = 0
     for packet in packets:
-        cost = len(packet.data) + 2 * MAX_VARINT_BYTES
+        cost = len(packet.data) + 2 * MAX_NUMBER_BYTES
         if not packet.data or TIME_BYTES + cost > MAX_PAYLOAD:
             raise ValueError(f"audio packet of {len(packet.data)} bytes")
         packet = replace(packet, duration=min(max(1, packet.duration), MAX_SECONDS * rate))
@@ -105,10 +106,10 @@ def parse_packets(payload: bytes, rate: int) -> list[AudioPacket]:
     packets: list[AudioPacket] = []
     offset, duration = TIME_BYTES, 0
     while offset < len(payload):
-        head, offset = _varint(payload, offset)
+        head, offset = _number(payload, offset)
         size = head >> 1
         if head & 1:
-            duration, offset = _varint(payload, offset)
+            duration, offset = _number(payload, offset)
         _require(0 < size <= len(payload) - offset, "a packet's size")
         _require(duration > 0, "a packet without duration")
         _require(len(packets) < MAX_PACKETS, "too many packets")
@@ -191,31 +192,19 @@ def _pack(run: Sequence[AudioPacket]) -> bytes:
     duration = 0
     for packet in run:
         changed = packet.duration != duration
-        payload += _to_varint(len(packet.data) << 1 | changed)
+        payload += number.to_bytes(len(packet.data) << 1 | changed)
         if changed:
             duration = packet.duration
-            payload += _to_varint(duration)
+            payload += number.to_bytes(duration)
         payload += packet.data
     return bytes(payload)
 
 
-def _to_varint(value: int) -> bytes:
-    data = bytearray()
-    while value > 0x7F:
-        data.append(value & 0x7F | 0x80)
-        value >>= 7
-    data.append(value)
-    return bytes(data)
-
-
-def _varint(payload: bytes, offset: int) -> tuple[int, int]:
-    """The number at ``offset``, and the offset behind it."""
-    value = 0
-    for place, byte in enumerate(payload[offset : offset + MAX_VARINT_BYTES]):
-        value |= (byte & 0x7F) << 7 * place
-        if byte < 0x80:
-            return value, offset + place + 1
-    raise FormatError("invalid audio: a number does not end")
+def _number(payload: bytes, offset: int) -> tuple[int, int]:
+    try:
+        return number.parse(payload, offset, MAX_NUMBER_BYTES)
+    except FormatError as error:
+        raise FormatError(f"invalid audio: {error}") from error
 
 
 def _require(condition: bool, what: str) -> None:

@@ -1,4 +1,7 @@
-"""The header: what all chunks of a file have in common."""
+"""The header: what all chunks of a file have in common.
+
+Most numbers take as many bytes as they need: the smallest files are hardly larger than it is.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from fractions import Fraction
 from functools import cached_property
 from math import prod
 
-from vqcodec.container.layout import MAGIC, MAJOR, MAX_FRAMES, MAX_PAYLOAD, MINOR
+from vqcodec.container import header1, number
+from vqcodec.container.layout import MAGIC, MAX_FRAMES, MAX_PAYLOAD, VERSION
 from vqcodec.entropy.details import COLOURS
 from vqcodec.errors import ChecksumError, FormatError, TruncatedError, UnsupportedError
 from vqcodec.limits import MAX_ENTRIES, MAX_LEVELS
@@ -20,11 +24,15 @@ MAX_STRIDE = 128
 MODEL_ID_BYTES = 8
 MAX_DETAIL_PIXELS = 1 << 23  # of a chunk with details
 
-_PREFIX = struct.Struct("<8sBBH")  # magic, major, minor, length of the body
-_BODY = struct.Struct("<6HI8sB")
-_LEVEL = struct.Struct("<BH")
+LONGEST_PREFIX = header1.PREFIX_BYTES  # what :meth:`Header.measure` needs of any version
+
+_PREFIX = struct.Struct("<4sBB")  # magic, version, length of the body
+_FIXED = struct.Struct("<I8sB")  # frames, model identity, number of levels
 _CRC = struct.Struct("<I")
+_SIDE = 8  # sides are counted in pixels times this
+_RATIO_BYTES = _LEVEL_BYTES = 3  # of the longest numbers
 _DETAILS = 0x08  # in a level's strides
+_POWERS = 16  # sizes of codebooks: below it the logarithms of powers of two, from it all others
 
 Shape = tuple[int, int, int]
 
@@ -153,20 +161,18 @@ class Header:
 
     def to_bytes(self) -> bytes:
         """Return the header as the format stores it, magic to CRC."""
-        body = _BODY.pack(
-            self.width,
-            self.height,
-            *self.aspect.as_integer_ratio(),
-            *self.rate.as_integer_ratio(),
-            self.frames,
-            self.model_id,
-            len(self.levels),
+        numbers = (
+            *(self.width // _SIDE, self.height // _SIDE),
+            *(*self.aspect.as_integer_ratio(), *self.rate.as_integer_ratio()),
         )
+        body = b"".join(map(number.to_bytes, numbers))
+        body += _FIXED.pack(self.frames, self.model_id, len(self.levels))
         for level in self.levels:
             strides = (level.stride_t.bit_length() - 1) << 4 | level.stride.bit_length() - 1
-            strides |= _DETAILS * level.details
-            body += _LEVEL.pack(strides, level.entries)
-        data = _PREFIX.pack(MAGIC, MAJOR, MINOR, len(body)) + body
+            body += bytes([strides | _DETAILS * level.details])
+            power = _is_power_of_two(level.entries, MAX_ENTRIES)
+            body += number.to_bytes(level.bits if power else level.entries + _POWERS)
+        data = _PREFIX.pack(MAGIC, VERSION, len(body)) + body
         return data + _CRC.pack(zlib.crc32(data))
 
     @staticmethod
@@ -176,25 +182,25 @@ class Header:
         Raises:
             FormatError: not a ``.vqv`` file.
             TruncatedError: fewer bytes than that, though they look right.
-            UnsupportedError: another major version, whose header this code cannot judge.
+            UnsupportedError: another version, whose header this code cannot judge.
         """
         magic = prefix[: len(MAGIC)]
         if magic != MAGIC[: len(magic)]:
-            if magic[:4] == MAGIC[:4]:
-                raise FormatError("the file was altered by a transfer in text mode")
             raise FormatError("not a .vqv file")
+        if header1.begins(prefix):
+            return header1.measure(prefix)
         if len(prefix) < _PREFIX.size:
             raise TruncatedError(f"the file ends at byte {len(prefix)}, inside the header")
-        _, major, minor, length = _PREFIX.unpack_from(prefix)
-        if major != MAJOR:
+        _, version, length = _PREFIX.unpack_from(prefix)
+        if version != VERSION:
             raise UnsupportedError(
-                f"the file has format version {major}.{minor}, this program reads {MAJOR}.x"
+                f"the file has format version {version}, this program reads 1 to {VERSION}"
             )
         return _PREFIX.size + int(length) + _CRC.size
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Header:
-        """Parse a header; bytes behind it, and fields of newer minor versions, are ignored.
+        """Parse a header of any version; bytes behind it, and fields it does not know, are ignored.
 
         Raises:
             FormatError, TruncatedError, UnsupportedError: as :meth:`measure`, and for values
@@ -207,25 +213,59 @@ class Header:
         end = size - _CRC.size
         if _CRC.unpack_from(data, end)[0] != zlib.crc32(data[:end]):
             raise ChecksumError("the header is damaged: its CRC does not match")
-        body = data[_PREFIX.size : end]
-        _require(len(body) >= _BODY.size, f"body of {len(body)} bytes")
-        width, height, *ratios, frames, model_id, count = _BODY.unpack_from(body)
-        _require(len(body) >= _BODY.size + count * _LEVEL.size, f"no room for {count} levels")
-        _require(all(ratios), "ratio with a zero")
+        try:
+            if header1.begins(data):
+                fields = header1.parse(data[:end])
+            else:
+                fields = _parse(data[_PREFIX.size : end])
+        except FormatError as error:
+            raise FormatError(f"invalid header: {error}") from error
+        _require(all((*fields.aspect, *fields.rate)), "ratio with a zero")
         levels = []
-        for position in range(count):
-            strides, entries = _LEVEL.unpack_from(body, _BODY.size + position * _LEVEL.size)
+        for strides, entries in fields.levels:
             details = bool(strides & _DETAILS)
             levels.append(Level(1 << (strides >> 4), 1 << (strides & 7), entries, details))
         return cls(
-            width=width,
-            height=height,
-            aspect=Fraction(ratios[0], ratios[1]),
-            rate=Fraction(ratios[2], ratios[3]),
-            frames=frames,
-            model_id=model_id,
+            width=fields.width,
+            height=fields.height,
+            aspect=Fraction(*fields.aspect),
+            rate=Fraction(*fields.rate),
+            frames=fields.frames,
+            model_id=fields.model_id,
             levels=tuple(levels),
         )
+
+
+def _parse(body: bytes) -> header1.Fields:
+    """What the body of a header of the present version holds.
+
+    Raises:
+        FormatError: it ends too early.
+    """
+    values, offset = [], 0
+    for _ in range(6):
+        value, offset = number.parse(body, offset, _RATIO_BYTES)
+        values.append(value)
+    if len(body) < offset + _FIXED.size:
+        raise FormatError(f"body of {len(body)} bytes")
+    frames, model_id, count = _FIXED.unpack_from(body, offset)
+    offset, levels = offset + _FIXED.size, []
+    for _ in range(count):
+        if offset >= len(body):
+            raise FormatError(f"no room for {count} levels")
+        strides = body[offset]
+        entries, offset = number.parse(body, offset + 1, _LEVEL_BYTES)
+        levels.append((strides, 1 << entries if entries < _POWERS else entries - _POWERS))
+    width, height, *ratios = values
+    return header1.Fields(
+        width=width * _SIDE,
+        height=height * _SIDE,
+        aspect=(ratios[0], ratios[1]),
+        rate=(ratios[2], ratios[3]),
+        frames=frames,
+        model_id=model_id,
+        levels=tuple(levels),
+    )
 
 
 def nearest_ratio(value: Fraction) -> Fraction:

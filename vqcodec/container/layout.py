@@ -11,14 +11,13 @@ import zlib
 from enum import IntEnum
 from typing import NamedTuple
 
-# Like PNG's: a byte that is no text, the name, then CR LF, Ctrl-Z and LF, which a transfer in
-# text mode would alter.
-MAGIC = b"\x89VQV\r\n\x1a\n"
-MAJOR, MINOR = 1, 0
+MAGIC = b"\x89VQV"  # a byte that is no text, and the name
+VERSION = 2
 
 MAX_FRAMES = 64  # of one chunk
 MAX_PAYLOAD = (1 << 21) - 1
 CHUNK_OVERHEAD = 8
+HEAD_BYTES = 4
 MAX_MEMORY = 32  # picture chunks in a row that each need the one before
 
 

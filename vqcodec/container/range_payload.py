@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vqcodec.container import number
 from vqcodec.container.layout import MAX_PAYLOAD
 from vqcodec.errors import FormatError
 
@@ -17,14 +18,8 @@ MAX_NUMBER_BYTES = 3  # enough for any payload
 
 def join(stream: bytes, ends: Sequence[int]) -> bytes:
     """Return the payload; ``ends`` never decrease, and are of all levels but the last."""
-    lengths = bytearray()
-    for before, end in zip((0, *ends), ends, strict=False):
-        value = end - before
-        while value > 0x7F:
-            lengths.append(value & 0x7F | 0x80)
-            value >>= 7
-        lengths.append(value)
-    return bytes(lengths) + stream
+    lengths = [number.to_bytes(end - before) for before, end in zip((0, *ends), ends, strict=False)]
+    return b"".join(lengths) + stream
 
 
 def split(payload: bytes, levels: int) -> tuple[tuple[int, ...], bytes]:
@@ -71,11 +66,7 @@ def keep(payload: bytes, levels: int, kept: int) -> bytes:
 
 def _number(payload: bytes, offset: int) -> tuple[int, int]:
     """The number at ``offset``, and the offset behind it."""
-    value = 0
-    for place, byte in enumerate(payload[offset : offset + MAX_NUMBER_BYTES]):
-        value |= (byte & 0x7F) << 7 * place
-        if byte < 0x80:
-            if place and not byte:
-                raise FormatError("a number is longer than need be")
-            return value, offset + place + 1
-    raise FormatError("a number does not end")
+    value, end = number.parse(payload, offset, MAX_NUMBER_BYTES)
+    if end - offset != len(number.to_bytes(value)):
+        raise FormatError("a number is longer than need be")
+    return value, end

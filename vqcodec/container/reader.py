@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vqcodec.container.chunk import Chunk, Entry
-from vqcodec.container.header import Header
+from vqcodec.container.header import LONGEST_PREFIX, Header
 from vqcodec.container.layout import (
     ANCILLARY_TAGS,
     CHUNK_OVERHEAD,
@@ -85,7 +85,7 @@ class Reader:
     def __init__(self, file: BinaryIO, find_prior: FindPrior = lambda _header: None) -> None:
         self.source = Source(file)
         self._find_prior = find_prior
-        size = Header.measure(self.source.read(0, 12))
+        size = Header.measure(self.source.read(0, LONGEST_PREFIX))
         self.header = Header.from_bytes(self.source.read(0, size))
         self.begin = size
 
@@ -161,7 +161,7 @@ class Reader:
         return Table(tuple(entries), self._index is not None, problem, nbytes, audio_bytes)
 
     def scan(self) -> Iterator[Entry]:
-        """Yield all chunks there are, of any tag, end included, by their heads (no CRC checked).
+        """Yield all chunks there are, of any tag, and the end, by their heads (no CRC checked).
 
         Raises:
             TruncatedError, ChecksumError, FormatError: as :meth:`chunks`.
@@ -186,6 +186,16 @@ class Reader:
             intact=intact,
             before=before,
             find_prior=lambda: self.prior,
+        )
+
+    def is_all(self, offset: int, head: Head) -> bool:
+        """Whether a chunk is all there is, so that no end needs to follow."""
+        size = CHUNK_OVERHEAD + head.length
+        return (
+            offset == self.begin
+            and 0 < head.frames == self.header.frames
+            and self.source.holds(offset, size)
+            and not self.source.holds(offset + size, 1)
         )
 
     def _entries(self) -> Iterator[Entry]:
@@ -213,7 +223,7 @@ class Reader:
                 )
             yield offset, head
             frames += head.frames
-            if data == END_CHUNK:
+            if data == END_CHUNK or self.is_all(offset, head):
                 break
             offset += CHUNK_OVERHEAD + head.length
         if self.header.frames not in (0, frames):

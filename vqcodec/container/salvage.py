@@ -123,7 +123,7 @@ class _Walk:
         gaps: bytes between each of them, or the end, and the one before.
         index: heads in the last intact index, or None.
         index_offset: where that is.
-        ended: the end was found.
+        ended: the end was found, or none is due.
         stop: offset of the end, or of the end of the file.
     """
 
@@ -159,10 +159,15 @@ def _walk(reader: Reader) -> _Walk:
         if chunk.tag == Tag.INDEX and (words := _words_of(chunk.payload)) is not None:
             walk.index, walk.index_offset = words, place
         offset = place + chunk.nbytes
+        if reader.is_all(place, Head.from_word(_word(chunk))):
+            break
     if not walk.ended:
+        # A file of one chunk has no end to be found, whether that chunk is intact or not.
+        head = _head(reader, reader.begin)
+        walk.ended = head is not None and reader.is_all(reader.begin, head)
         walk.stop = reader.source.size
         walk.gaps.append(walk.stop - offset)
-        walk.claims.append(_UNKNOWN)
+        walk.claims.append(_claim(reader, offset, walk.stop) if walk.ended else _UNKNOWN)
     return walk
 
 

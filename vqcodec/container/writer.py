@@ -12,6 +12,7 @@ from vqcodec.container.header import Header
 from vqcodec.container.layout import (
     ANCILLARY_TAGS,
     END_CHUNK,
+    HEAD_BYTES,
     MAX_PAYLOAD,
     PICTURE_TAGS,
     Head,
@@ -125,15 +126,17 @@ class Writer:
         return self._append(Head(tag, 0, len(payload)), payload)
 
     def close(self) -> None:
-        """Finish the file: the index if it is of use, the end, and the header's frame count.
+        """Finish the file: index and end where they are of use, and the header's frame count.
 
         Raises:
             ValueError: the header promised another frame count, and is out of reach in a pipe.
         """
-        index = bytes(self._heads) + struct.pack("<I", len(self._heads) // 4)
+        index = bytes(self._heads) + struct.pack("<I", len(self._heads) // HEAD_BYTES)
         if self._pictures >= 2 and len(index) <= MAX_PAYLOAD:
             self._put(frame_chunk(Head(Tag.INDEX, 0, len(index)), index))
-        self._put(END_CHUNK)
+        counted = self._begin is not None or self.header.frames == self.frames
+        if not (counted and self._pictures == 1 and len(self._heads) == HEAD_BYTES):
+            self._put(END_CHUNK)
         if self._begin is not None:
             end = self._file.tell()
             self.header = replace(self.header, frames=self.frames)

@@ -11,6 +11,9 @@ import json
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vqcodec.entropy.details import CONTEXTS, ENTRIES
 from vqcodec.errors import CheckpointError
 from vqcodec.limits import MAX_ENTRIES, MAX_LEVELS, MAX_PLANES
@@ -20,6 +23,9 @@ MAX_INPUTS = 768  # 768 · 127² plus biases stays below 2^24, so float32 sums a
 MAX_REACH_T = 16  # of a neighbour, in steps of its level
 MAX_REACH = 64
 MAX_PHASES = 1 << 9
+
+# The pass of a position, by y mod 2 and x mod 2, for each number of passes there can be.
+_PASSES = {2: ((0, 1), (1, 0)), 4: ((0, 2), (3, 1))}
 
 
 class Neighbour(NamedTuple):
@@ -45,9 +51,10 @@ class LevelPrior:
         hidden: channels H of the hidden layers, 1..256.
         embedding: channels e of an embedded neighbour; neighbours × e is at most 768.
         neighbours: the context; at least one. In the level itself only what is decoded before:
-            dt < 0, or dt = 0 with odd |dy| + |dx| (known in the second pass only).
+            dt < 0, or dt = 0 where an earlier pass may have been.
         shifts: right shifts (s1, s2, s3) before the three activations, each 1..16.
         shift: right shift of the logits, 0..16, after which 64 are one bit.
+        passes: in how many a step is coded, 2 or 4. Each knows those before it.
     """
 
     stride_t: int
@@ -58,6 +65,7 @@ class LevelPrior:
     neighbours: tuple[Neighbour, ...]
     shifts: tuple[int, int, int]
     shift: int
+    passes: int = 2
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "neighbours", tuple(Neighbour(*n) for n in self.neighbours))
@@ -82,6 +90,8 @@ class LevelPrior:
         ):
             if not least <= numbers[name] <= top:
                 raise ValueError(f"{name} must lie in {least}..{top}, not {numbers[name]}")
+        if self.passes not in _PASSES:
+            raise ValueError(f"passes must be 2 or 4, not {self.passes}")
         if len(self.shifts) != 3 or not all(1 <= shift <= 16 for shift in self.shifts):
             raise ValueError(f"shifts must be three numbers in 1..16, not {self.shifts}")
         if not 1 <= len(self.neighbours) * self.embedding <= MAX_INPUTS:
@@ -99,6 +109,21 @@ class LevelPrior:
     def high(self) -> int:
         """Values of an index's high digit, the first to be coded."""
         return -(-self.entries // self.low)
+
+    @property
+    def order(self) -> NDArray[np.intp]:
+        """(2, 2): the pass of a position, by y mod 2 and x mod 2."""
+        return np.array(_PASSES[self.passes])
+
+    def place(self, pass_: int) -> tuple[int, int]:
+        """(y, x) of the first position that a pass has."""
+        y, x = np.argwhere(self.order == pass_)[0].tolist()
+        return y, x
+
+    def sees(self, pass_: int, dy: int, dx: int) -> bool:
+        """Whether a pass knows the position at this offset from one of its own, in its step."""
+        y, x = self.place(pass_)
+        return bool(self.order[(y + dy) % 2, (x + dx) % 2] < pass_)
 
     @property
     def sources(self) -> tuple[int, ...]:
@@ -131,7 +156,9 @@ class PriorConfig:
             for source, dt, dy, dx in level.neighbours:
                 if not 0 <= source <= number:
                     raise ValueError(f"level {number} cannot look into level {source}")
-                known = dt < 0 or (dt == 0 and (dy + dx) % 2 == 1)
+                known = dt < 0 or (
+                    dt == 0 and any(level.sees(pass_, dy, dx) for pass_ in range(level.passes))
+                )
                 if source == number and not known:
                     raise ValueError(f"level {number} has no code at {(dt, dy, dx)} yet")
             across_t, across = self.phases(number)
@@ -160,7 +187,7 @@ class PriorConfig:
             tensors |= {
                 f"{number}.w1": ("int8", (len(level.neighbours) * level.embedding, hidden)),
                 f"{number}.phase": ("int32", (across_t, across, across, hidden)),
-                f"{number}.parity": ("int32", (2, hidden)),
+                f"{number}.parity": ("int32", (level.passes, hidden)),
                 f"{number}.w2": ("int8", (hidden, hidden)),
                 f"{number}.b2": ("int32", (hidden,)),
                 f"{number}.w_high": ("int8", (hidden, high)),
@@ -180,6 +207,9 @@ class PriorConfig:
         data = dataclasses.asdict(self)
         if not self.planes:  # as it was before there were any
             del data["planes"]
+        for level in data["levels"]:
+            if level["passes"] == 2:  # as it was before there could be more
+                del level["passes"]
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @classmethod

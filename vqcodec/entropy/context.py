@@ -1,8 +1,9 @@
 """The order in which symbols are coded, and what each may look at.
 
-Levels are coded coarse to fine, a level step by step in time, a step in two passes like the
-squares of a checkerboard: first where y + x is even, then where it is odd, both in raster order.
-A pass is cut into runs of up to :data:`RUN` symbols; the symbols of a run are predicted at once.
+Levels are coded coarse to fine, a level step by step in time, a step in two or four passes. Two are
+like the squares of a checkerboard: first where y + x is even, then where it is odd. Four cut each
+of these in halves, even rows and odd ones. All go in raster order. A pass is cut into runs of up to
+:data:`RUN` symbols; the symbols of a run are predicted at once.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ class Run(NamedTuple):
     Attributes:
         level: which level.
         times: its steps in time; a single one where the order matters.
-        parity: of y + x.
+        pass_: which one of its step.
         start, stop: which positions of the pass, in raster order.
     """
 
     level: int
     times: range
-    parity: int
+    pass_: int
     start: int
     stop: int
 
@@ -104,15 +105,15 @@ class Canvas:
         """
         length = self._shapes[level][0]
         for t in range(0, length, steps):
-            for parity in (0, 1):
-                count = len(self._levels[level].passes[parity].y)
+            for pass_, positions in enumerate(self._levels[level].passes):
+                count = len(positions.y)
                 for start in range(0, count, RUN):
                     stop = min(start + RUN, count)
-                    yield Run(level, range(t, min(t + steps, length)), parity, start, stop)
+                    yield Run(level, range(t, min(t + steps, length)), pass_, start, stop)
 
     def where(self, run: Run) -> Where:
         """Index of a run's symbols in any array (B, T', H', W'); gives (B, times, positions)."""
-        here, cells = slice(run.start, run.stop), self._levels[run.level].passes[run.parity]
+        here, cells = slice(run.start, run.stop), self._levels[run.level].passes[run.pass_]
         times = slice(run.times.start, run.times.stop)
         return slice(None), times, cells.y[here], cells.x[here]
 
@@ -134,7 +135,7 @@ class _Plane(NamedTuple):
 
 
 class _Pass(NamedTuple):
-    """One colour of a level's checkerboard, P positions in raster order.
+    """What one pass of a level's step codes, P positions in raster order.
 
     Attributes:
         y, x: (P,).
@@ -174,28 +175,31 @@ class _Gather:
         # (n,) each: their level's steps in time, how far apart in the canvas; first row in rows.
         self._steps, self._per_step, self._tables = map(np.array, (steps, per_step, tables))
         neighbours = np.stack(columns, 1)
+        turn = level.order[y % 2, x % 2]
         self.passes = [
             _Pass(y[chosen], x[chosen], phase[chosen], neighbours[chosen])
-            for chosen in ((y + x) % 2 == 0, (y + x) % 2 == 1)
+            for chosen in (turn == pass_ for pass_ in range(level.passes))
         ]
-        # In the first pass the others of the same step are not known yet, whoever asks.
+        # Those of the same step that a pass does not know yet, though an encoder does.
         self._unknown = [
-            column
-            for column, neighbour in enumerate(level.neighbours)
-            if neighbour.level == number and neighbour.dt == 0
+            [
+                column
+                for column, (source, dt, dy, dx) in enumerate(level.neighbours)
+                if source == number and dt == 0 and not level.sees(pass_, dy, dx)
+            ]
+            for pass_ in range(level.passes)
         ]
         self._absent = level.entries
 
     def context(self, codes: Rows, run: Run) -> tuple[Rows, Rows]:
-        here, cells = slice(run.start, run.stop), self.passes[run.parity]
+        here, cells = slice(run.start, run.stop), self.passes[run.pass_]
         times = np.array(run.times)[:, None]
         later = times // self._steps * self._per_step
         rows = codes.take(cells.neighbours[here] + later[:, None], axis=1)
-        if run.parity == 0:
-            rows[..., self._unknown] = self._absent
+        rows[..., self._unknown[run.pass_]] = self._absent
         rows += self._tables
         phase = times % self._across_t * self._across**2 + cells.phase[here]
-        places = np.tile((phase * 2 + run.parity).ravel(), len(codes))
+        places = np.tile((phase * len(self.passes) + run.pass_).ravel(), len(codes))
         return rows.reshape(len(places), -1), places
 
 

@@ -52,7 +52,7 @@ class Network(Protocol):
 
         Args:
             rows: (N, n) rows of the level's embedding tables, laid end to end by source.
-            places: (N,) rows of the table of positions: phase · 2 + parity, a phase being
+            places: (N,) rows of the table of positions: phase · passes + pass, a phase being
                 ((t mod a_t) · a + y mod a) · a + x mod a in cells of the coarsest level.
 
         Returns:

@@ -15,13 +15,13 @@ _COARSER = [(0, 0, 0), (0, -1, 0), (0, 0, 1), (1, 0, 0)]
 
 
 def random_config(
-    levels: Sequence[tuple[int, int, int]], hidden: int = 96, embedding: int = 32
+    levels: Sequence[tuple[int, int, int]], hidden: int = 96, embedding: int = 32, passes: int = 2
 ) -> PriorConfig:
     """A plausible architecture for levels of (stride_t, stride, entries).
 
-    A level looks at the four codes beside it, five of the step before and one of two steps before,
-    the cell of the next coarser level, two beside it and the one after it, and the cells of the
-    two coarsest levels.
+    A level looks at the four codes beside it, at the four at its corners too if there are four
+    passes, at five of the step before and one of two steps before, the cell of the next coarser
+    level, two beside it and the one after it, and the cells of the two coarsest levels.
     """
     priors = []
     for number, (stride_t, stride, entries) in enumerate(levels):
@@ -30,6 +30,8 @@ def random_config(
             *((-1, dy, dx) for dy, dx in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))),
             (-2, 0, 0),
         ]
+        if passes == 4:
+            own += [(0, dy, dx) for dy in (-1, 1) for dx in (-1, 1)]
         neighbours = [Neighbour(number, *offset) for offset in own]
         neighbours += [Neighbour(number - 1, *offset) for offset in _COARSER if number]
         neighbours += [Neighbour(source, 0, 0, 0) for source in range(min(2, number - 1))]
@@ -43,6 +45,7 @@ def random_config(
                 tuple(neighbours),
                 shifts=(10, 8, 8),
                 shift=8,
+                passes=passes,
             )
         )
     return PriorConfig(tuple(priors))

@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqcodec.entropy.config import PriorConfig
 from vqcodec.entropy.tables import Costs
 from vqcodec.errors import CheckpointError, OutputError
 from vqcodec.model import checkpoint as checkpoints
@@ -30,7 +29,7 @@ from vqcodec.train.config import RunOptions
 from vqcodec.train.data import Footage, find_videos, prepare, split
 from vqcodec.train.details import detail_tables
 from vqcodec.train.loop import CACHED_SIDE, MODEL, Progress
-from vqcodec.train.prior_network import PriorNetwork, prior_config
+from vqcodec.train.prior_network import PriorNetwork, extends, prior_config
 from vqcodec.train.process import stop_signals
 from vqcodec.train.state import read_state, save_state
 
@@ -187,16 +186,12 @@ class _Run:
             self._resume(options.out / STATE)
 
     def _warm_start(self) -> None:
-        """Go on from the prior that the checkpoint has, if it is of the same shape or narrower."""
-        stored, config = self.checkpoint.prior, self.network.config
+        """Go on from the prior that the checkpoint has, if that can be."""
+        stored = self.checkpoint.prior
         if stored is None:
             return
-        widened = [
-            dataclasses.replace(level, hidden=max(level.hidden, wide.hidden))
-            for level, wide in zip(stored.config.levels, config.levels, strict=True)
-        ]
-        if PriorConfig(tuple(widened)) == config:
-            self.network.load(stored.tensors)
+        if extends(self.network.config, stored.config):
+            self.network.load(stored.tensors, stored.config)
             self.reporter.message("goes on from the prior of --init")
         else:
             self.reporter.message("starts afresh: the prior of --init is of another shape")

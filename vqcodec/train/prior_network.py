@@ -8,6 +8,7 @@ two and fixed: one unit of a weight, activation or logit is so many integers.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -43,12 +44,13 @@ def prior_config(model: ModelConfig, *, hidden: int, embedding: int) -> PriorCon
     """The prior of a model: for each grid its width, and what its indices look at.
 
     The grids of the last level before the residual stages get twice the width: their indices have
-    most to tell of each other, and there are enough of them to learn it from.
+    most to tell of each other, and there are enough of them to learn it from. They and those of
+    coarser levels are coded in four passes; what stages hold tells little of what is beside it.
 
-    A grid looks at its own last steps and at its four sides, at the grid before it in and around
-    the same place, and at all others in the same place. That of odd steps looks at the even ones
-    before and after it. The corners of the last step, tried too, did not pay within the training
-    there is time for.
+    A grid looks at its own last steps and at its four sides, and its corners if there are four
+    passes, at the grid before it in and around the same place, and at all others in the same place.
+    That of odd steps looks at the even ones before and after it. The corners of the last step,
+    tried too, did not pay within the training there is time for.
     """
     last = range(model.first_stage - len(model.levels[-1].grids), model.first_stage)
     return PriorConfig(
@@ -62,6 +64,7 @@ def prior_config(model: ModelConfig, *, hidden: int, embedding: int) -> PriorCon
                 neighbours=_neighbours(model, number, MAX_INPUTS // embedding),
                 shifts=SHIFTS,
                 shift=LOGIT_SHIFT,
+                passes=_passes(model, number),
             )
             for number, grid in enumerate(model.code_grids)
         )
@@ -71,17 +74,23 @@ def prior_config(model: ModelConfig, *, hidden: int, embedding: int) -> PriorCon
 _INPUT_AXIS = {"w2": 0, "w_high": 0, "w3": 0, "w_low": 1}  # of weights that take hidden channels
 _HERE = ((0, 0),)
 _SIDES = ((-1, 0), (1, 0), (0, -1), (0, 1))
+_CORNERS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
+
+
+def _passes(model: ModelConfig, number: int) -> int:
+    return 4 if number < model.first_stage else 2
 
 
 def _neighbours(model: ModelConfig, number: int, most: int) -> tuple[Neighbour, ...]:
     """What grid ``number`` looks at: up to ``most`` codes, those that tell more first."""
     odd = model.odd_grids
+    beside = _SIDES + _CORNERS if _passes(model, number) == 4 else _SIDES
     before = [number - 1, number - 2] if number - 1 in odd else [number - 1]
     if number in odd:
         found = [
             (number - 1, 0, _HERE),
             (number - 1, 1, _HERE),
-            (number, 0, _SIDES),
+            (number, 0, beside),
             (number, -1, _HERE),
             (number - 1, 0, _SIDES),
             (number - 1, 1, _SIDES),
@@ -91,7 +100,7 @@ def _neighbours(model: ModelConfig, number: int, most: int) -> tuple[Neighbour, 
     else:
         found = [
             (number, -1, _HERE),
-            (number, 0, _SIDES),
+            (number, 0, beside),
             *((source, 0, _HERE) for source in reversed(range(number))),
             (number, -1, _SIDES),
         ]
@@ -126,10 +135,16 @@ class PriorNetwork(nn.Module):
         assert isinstance(level, LevelNetwork)
         return level
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what :meth:`tensors` exported, of a prior of these or of narrower layers."""
-        for number in range(len(self.levels)):
-            self.level(number).load(tensors)
+    def load(self, tensors: Mapping[str, Tensor], config: PriorConfig | None = None) -> None:
+        """Go on from what :meth:`tensors` exported.
+
+        Args:
+            tensors: of another prior.
+            config: of that one, which this one extends (:func:`extends`); None for the same.
+        """
+        stored = self.config if config is None else config
+        for number, level in enumerate(stored.levels):
+            self.level(number).load(tensors, level)
 
     def project(self) -> None:
         """See :meth:`LevelNetwork.project`."""
@@ -294,15 +309,29 @@ class LevelNetwork(nn.Module):
         across_t, across = self.config.phases(self.number)
         t, y, x = torch.meshgrid(*(torch.arange(side) for side in grid), indexing="ij")
         phase = (t % across_t * across + y % across) * across + x % across
-        place = (y + x) % 2 * across_t * across**2 + phase
+        order = torch.from_numpy(self._level.order)
+        place = order[y % 2, x % 2] * across_t * across**2 + phase
         return place.to(self._parameter("w1").device).expand(batch, -1, -1, -1)
 
     @torch.no_grad()
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """See :meth:`PriorNetwork.load`."""
+    def load(self, tensors: Mapping[str, Tensor], stored: LevelPrior) -> None:
+        """See :meth:`PriorNetwork.load`; ``stored`` is the level of that prior."""
+        level = self._level
         for name, scale in self.scales.items():
-            parameter, tensor = self._parameter(name), tensors[f"{self.number}.{name}"]
-            if name in _INPUT_AXIS:  # channels that are new have no say yet
+            parameter, tensor = self._parameter(name), tensors.get(f"{self.number}.{name}")
+            if tensor is None:  # of codes that were not looked at before
+                continue
+            if name == "parity":  # what the pass had in which a position was
+                rows = [stored.order[level.place(pass_)] for pass_ in range(level.passes)]
+                tensor = tensor[torch.tensor(rows)]
+            if name == "w1":  # neighbours that are new have no say yet
+                shape = len(level.neighbours), level.embedding, tensor.shape[1]
+                known = torch.zeros(shape)
+                known[[level.neighbours.index(n) for n in stored.neighbours]] = tensor.view(
+                    -1, *shape[1:]
+                ).float()
+                tensor = known.flatten(0, 1)
+            if name in _INPUT_AXIS:  # nor have channels
                 axis = _INPUT_AXIS[name]
                 new = parameter.shape[axis] - tensor.shape[axis]
                 parameter.narrow(axis, tensor.shape[axis], new).zero_()
@@ -340,6 +369,20 @@ class LevelNetwork(nn.Module):
         return rounded
 
 
+def extends(config: PriorConfig, other: PriorConfig) -> bool:
+    """Whether a prior can go on from another: as wide or wider, and looking at no less."""
+    if len(config.levels) != len(other.levels):
+        return False
+    for level, old in zip(config.levels, other.levels, strict=True):
+        alike = dataclasses.replace(
+            level, hidden=old.hidden, neighbours=old.neighbours, passes=old.passes
+        )
+        more = level.hidden >= old.hidden and level.passes >= old.passes
+        if alike != old or not more or not set(level.neighbours) >= set(old.neighbours):
+            return False
+    return True
+
+
 def contexts(
     config: PriorConfig, number: int, grids: Sequence[Tensor], previous: Sequence[Tensor]
 ) -> Tensor:
@@ -350,7 +393,9 @@ def contexts(
     """
     level = config.levels[number]
     shape = grids[number].shape[1:]
-    second = (torch.arange(shape[1])[:, None] + torch.arange(shape[2])) % 2 == 1
+    turn = torch.from_numpy(level.order)[
+        torch.arange(shape[1])[:, None] % 2, torch.arange(shape[2]) % 2
+    ]
     joined = {}
     for source in level.sources:
         both = torch.cat([previous[source], grids[source]], 1).long()
@@ -365,7 +410,8 @@ def contexts(
         x = _along(shape[2], ratio, dx, codes.shape[3] - 1)
         codes = codes[:, t[:, None, None], y[:, None], x]
         if source == number and dt == 0:
-            codes = codes.where(second.to(codes.device), coarse.entries)
+            seen = torch.tensor([level.sees(pass_, dy, dx) for pass_ in range(level.passes)])
+            codes = codes.where(seen[turn].to(codes.device), coarse.entries)
         found.append(codes)
     return torch.stack(found, -1)
 
