@@ -24,9 +24,9 @@ class Bits(Known):
         super().__init__(grid)
         self.table, self.total = table, 0.0
 
-    def run(self, colour, context, places):
-        symbols = super().run(colour, context, places)
-        self.total += float(self.table.bits[context, symbols].sum())
+    def run(self, colour, contexts, places):
+        symbols = super().run(colour, contexts, places)
+        self.total += float(self.table.bits[contexts, symbols].sum())
         return symbols
 
 

@@ -71,8 +71,8 @@ class _Chooser(Known):
         self._aims, self._before = (a.reshape(COLOURS, -1) for a in (aims, known))
         self._config, self._plane = config, plane
 
-    def run(self, colour: int, context: int, places: Integers) -> Symbols:
-        symbols = super().run(colour, context, places)
+    def run(self, colour: int, contexts: Integers, places: Integers) -> Symbols:
+        symbols = super().run(colour, contexts, places)
         chosen = np.flatnonzero(symbols)
         if not chosen.size:
             return symbols
@@ -81,6 +81,6 @@ class _Chooser(Known):
         choices = np.stack([natural, np.maximum(natural - 2, 0), np.zeros_like(natural)])
         values = refined(self._before[colour, where], choices, self._plane)
         off = self._config.likely(values) - self._aims[colour, where]
-        best = (off**2 + self._costs[context][choices]).argmin(0)
+        best = (off**2 + self._costs[contexts[chosen], choices]).argmin(0)
         symbols[chosen] = choices[best, np.arange(len(natural))]
         return symbols

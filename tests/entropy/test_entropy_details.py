@@ -10,7 +10,7 @@ from entropy_builders import PAPER, random_grids, same, shapes_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vqcodec.entropy.coder import _Writer, decode, encode
+from vqcodec.entropy.coder import decode, encode
 from vqcodec.entropy.details import (
     CONTEXTS,
     ENTRIES,
@@ -139,9 +139,11 @@ class Recorder(Known):
         super().__init__(grid)
         self.runs = []
 
-    def run(self, colour, context, places):
-        self.runs.append((colour, context, places.tolist()))
-        return super().run(colour, context, places)
+    def run(self, colour, contexts, places):
+        for context in np.unique(contexts).tolist():
+            self.runs.append((colour, context, places[contexts == context].tolist()))
+        assert (np.diff(contexts) >= 0).all()
+        return super().run(colour, contexts, places)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -265,18 +267,6 @@ def test_a_prior_needs_its_tables():
 def test_the_digest_knows_the_tables():
     digests = {prior_of(planes, seed).digest() for planes in (0, 1, 2) for seed in (0, 1)}
     assert len(digests) == 6
-
-
-def test_a_model_of_a_context_is_its_row_of_the_table():
-    """One model for many symbols codes what as many rows of frequencies do."""
-    table = prior_of(3).detail_tables[1]
-    symbols = np.random.default_rng(0).integers(0, 3, 200).astype(np.int32)
-    one, each = _Writer(), _Writer()
-    one.put_all(symbols, table.model(17))
-    each.put(symbols, np.repeat(table.weights[17:18], 200, 0))
-    for writer in (one, each):
-        writer.end_level()
-    assert one.finish() == each.finish()
 
 
 def test_frequencies_are_those_of_the_document():

@@ -8,8 +8,8 @@ for a whole level is its prefix length.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias, cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias, cast
 
 import constriction
 import numpy as np
@@ -203,6 +203,11 @@ def _store(
     canvas.grid(run.level)[canvas.where(run)] = symbols[:, None]  # a single step in time
 
 
+def _slices(count: int) -> Iterator[slice]:
+    """Parts of a pass whose weights are not too large to be gathered at once."""
+    return (slice(start, start + RUN) for start in range(0, count, RUN))
+
+
 class _PlaneWriter(Known):
     """Codes a plane of details to a stream."""
 
@@ -212,12 +217,13 @@ class _PlaneWriter(Known):
 
     def extent(self, colour: int) -> int:
         extent = super().extent(colour)
-        self._writer.put_all(np.array([extent], np.int32), EXTENT)
+        self._writer.put(np.array([extent]), EXTENT)
         return extent
 
-    def run(self, colour: int, context: int, places: Integers) -> Symbols:
-        symbols = super().run(colour, context, places)
-        self._writer.put_all(symbols, self._table.model(context))
+    def run(self, colour: int, contexts: Integers, places: Integers) -> Symbols:
+        symbols = super().run(colour, contexts, places)
+        for part in _slices(len(symbols)):
+            self._writer.put(symbols[part], self._table.weights[contexts[part]])
         return symbols
 
 
@@ -228,14 +234,17 @@ class _PlaneReader:
         self._reader, self._table, self._frames = reader, table, frames
 
     def extent(self, colour: int) -> int:
-        extent = int(self._reader.get_all(1, EXTENT)[0])
+        extent = int(self._reader.get(EXTENT)[0])
         if extent <= passes(self._frames):
             return extent
         self._reader.fail("more passes of details than there are")
         return 0
 
-    def run(self, colour: int, context: int, places: Integers) -> Symbols:
-        return self._reader.get_all(len(places), self._table.model(context))
+    def run(self, colour: int, contexts: Integers, places: Integers) -> Symbols:
+        parts = [
+            self._reader.get(self._table.weights[contexts[part]]) for part in _slices(len(places))
+        ]
+        return np.concatenate(parts)
 
 
 class _Writer:
@@ -245,12 +254,8 @@ class _Writer:
         self._coder = constriction.stream.queue.RangeEncoder()
         self._ends: list[tuple[int, tuple[int, int]]] = []
 
-    def put(self, digits: Rows, weights: Weights) -> None:
+    def put(self, digits: Integers, weights: Weights) -> None:
         self._coder.encode(digits.astype(np.int32), _DIGITS, weights)
-
-    def put_all(self, digits: Digits, model: Any) -> None:
-        """Code digits that all follow one model."""
-        self._coder.encode(digits, model)
 
     def end_level(self) -> None:
         self._ends.append(self._coder.pos())
@@ -279,23 +284,16 @@ class _Reader:
         self._error: FormatError | None = None
 
     def get(self, weights: Weights) -> Digits:
-        return self._take(len(weights), _DIGITS, weights)
-
-    def get_all(self, count: int, model: Any) -> Digits:
-        """Inverse of :meth:`_Writer.put_all`."""
-        return self._take(count, model)
-
-    def _take(self, count: int, model: Any, *parameters: Weights) -> Digits:
         """The next digits; zeros once the stream is known to be invalid."""
         if self._error is None:
             try:
-                digits: Digits = self._coder.decode(model, *(parameters or (count,)))
+                digits: Digits = self._coder.decode(_DIGITS, weights)
             except AssertionError:  # how the library says that no symbol has these bytes
                 self.fail("the range coder's stream is invalid")
             else:
-                self._again.encode(digits, model, *parameters)
+                self._again.encode(digits, _DIGITS, weights)
                 return digits
-        return np.zeros(count, np.int32)
+        return np.zeros(len(weights), np.int32)
 
     def expect_end(self, end: int) -> None:
         """A level ends here, and claims to do so after that many bytes."""

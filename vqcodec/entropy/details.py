@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -102,8 +101,14 @@ class Coder(Protocol):
     def extent(self, colour: int) -> int:
         """How many passes of a colour are coded, 0 to :data:`PASSES`; all others hold zeros."""
 
-    def run(self, colour: int, context: int, places: Integers) -> Symbols:
-        """The symbols of one context, in their order; ``places`` (n,) in the colour's part."""
+    def run(self, colour: int, contexts: Integers, places: Integers) -> Symbols:
+        """The symbols of a pass, in the order of coding.
+
+        Args:
+            colour: 0 to 2.
+            contexts: (n,) of each symbol, ascending.
+            places: (n,) of each symbol in the colour's part of the grid.
+        """
 
 
 @lru_cache(maxsize=4)
@@ -160,7 +165,7 @@ class Known:
             return 0
         return int(np.searchsorted(self._geometry.ends, there[-1], side="right")) + 1
 
-    def run(self, colour: int, context: int, places: Integers) -> Symbols:
+    def run(self, colour: int, contexts: Integers, places: Integers) -> Symbols:
         """See :class:`Coder`."""
         symbols: Symbols = self._symbols[colour, places].astype(np.int32)
         return symbols
@@ -198,10 +203,7 @@ class Planes:
                 contexts = self._contexts(colour, here)
                 order = np.argsort(contexts, kind="stable")
                 places, symbols = geometry.place[here], np.empty(end - begin, np.int32)
-                bounds = np.flatnonzero(np.diff(contexts[order], prepend=-1, append=CONTEXTS))
-                for start, stop in pairwise(bounds.tolist()):
-                    run = order[start:stop]
-                    symbols[run] = coder.run(colour, int(contexts[run[0]]), places[run])
+                symbols[order] = coder.run(colour, contexts[order], places[order])
                 grid[colour][places] = symbols
                 self._take_in(colour, here, symbols)
                 begin = end

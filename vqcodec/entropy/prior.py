@@ -203,9 +203,9 @@ class _Cost(Known):
         super().__init__(grid)
         self._table, self.bits = table, COLOURS * log2(PASSES + 1)  # of the extents
 
-    def run(self, colour: int, context: int, places: Integers) -> Symbols:
-        symbols = super().run(colour, context, places)
-        self.bits += float(self._table.bits[context, symbols].sum())
+    def run(self, colour: int, contexts: Integers, places: Integers) -> Symbols:
+        symbols = super().run(colour, contexts, places)
+        self.bits += float(self._table.bits[contexts, symbols].sum())
         return symbols
 
 
@@ -220,10 +220,11 @@ class _Digest(Known):
         super().__init__(symbols.astype(np.int16).reshape(_FIXED_DETAILS))
         self._digest, self._table = digest, table
 
-    def run(self, colour: int, context: int, places: Integers) -> Symbols:
-        symbols = super().run(colour, context, places)
-        self._digest.update((self._table.weights[context] + 1).astype("<u4").tobytes())
-        self._digest.update(symbols.astype("<u4").tobytes())
+    def run(self, colour: int, contexts: Integers, places: Integers) -> Symbols:
+        symbols = super().run(colour, contexts, places)
+        for context in np.unique(contexts):
+            self._digest.update((self._table.weights[context] + 1).astype("<u4").tobytes())
+            self._digest.update(symbols[contexts == context].astype("<u4").tobytes())
         return symbols
 
 

@@ -1,11 +1,10 @@
-"""What symbols of details cost in each context: tables, and the range coder's models of them."""
+"""What symbols of details cost in each context: tables."""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import constriction
 import numpy as np
 import numpy.typing as npt
 
@@ -29,19 +28,12 @@ class Table:
 
     def __init__(self, costs: Costs) -> None:
         self.weights = frequencies(costs.astype(np.float32) * -(STEPS // UNIT))
-        self._models: dict[int, Any] = {}
 
     @cached_property
     def bits(self) -> npt.NDArray[np.float32]:
         """(contexts, entries): what each symbol costs."""
         bits: npt.NDArray[np.float32] = (PRECISION - np.log2(self.weights + 1)).astype(np.float32)
         return bits
-
-    def model(self, context: int) -> Any:
-        """The range coder's model of a context."""
-        if context not in self._models:
-            self._models[context] = _model(self.weights[context])
-        return self._models[context]
 
 
 def costs_of(counts: npt.NDArray[np.float64]) -> Costs:
@@ -54,9 +46,5 @@ def costs_of(counts: npt.NDArray[np.float64]) -> Costs:
     return costs
 
 
-def _model(weights: npt.NDArray[np.float64]) -> Any:
-    # As in the coder: the library adds 1 to each, and so the frequencies are ours.
-    return constriction.stream.model.Categorical(weights, perfect=False)
-
-
-EXTENT = _model(frequencies(np.zeros((1, PASSES + 1), np.float32))[0])
+EXTENT = frequencies(np.zeros((1, PASSES + 1), np.float32))
+"""(1, extents): the same for how many passes there are."""

@@ -61,7 +61,7 @@ class _Counter(Known):
         super().__init__(grid)
         self._counts = counts
 
-    def run(self, colour: int, context: int, places: Integers) -> Symbols:
-        symbols = super().run(colour, context, places)
-        self._counts[context] += np.bincount(symbols, minlength=self._counts.shape[1])
+    def run(self, colour: int, contexts: Integers, places: Integers) -> Symbols:
+        symbols = super().run(colour, contexts, places)
+        np.add.at(self._counts, (contexts, symbols), 1)
         return symbols
