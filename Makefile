@@ -44,8 +44,10 @@ train: $(READY)
 	  --level-weights 8,18,30,24,20
 	$(TRAIN) $(RECIPE) $(STILLS) --init runs/joint/model.safetensors --out runs/decoder \
 	  --minutes 31 --lr 4e-4 --commitment 0 --decoder-only --level-weights 8,18,28,22,24
-	$(TRAIN) --stage prior --init runs/decoder/model.safetensors --out runs/prior --chunks 3000 \
-	  --minutes 30 --planes 3 --step 80
+	$(TRAIN) --stage prior --init runs/decoder/model.safetensors --out runs/prior --chunks 6000 \
+	  --minutes 60 --planes 3 --step 80
+	$(TRAIN) --stage restoration --init runs/prior/model.safetensors --out runs/restoration \
+	  --chunks 1500 --minutes 28
 
 # Rate, distortion and speed beside the peers; writes docs/results.md, docs/sizes.md and
 # docs/operating.md. Results of single clips are cached for the first.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import signal
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from train_recorder import Recorder, interrupt_at
 
 from vqcodec.cli.train import train as command
 from vqcodec.entropy.prior import Prior
@@ -30,45 +30,6 @@ def quick():
 @pytest.fixture
 def options(options, tiny, tmp_path):
     return dataclasses.replace(options, init=tiny, cache=tmp_path / "cache")
-
-
-@dataclasses.dataclass
-class Recorder:
-    """A reporter that remembers, and that may act after a step or a sequence."""
-
-    after_step: object = None
-    after_sequence: object = None
-    messages: list = dataclasses.field(default_factory=list)
-    steps: list = dataclasses.field(default_factory=list)
-    results: list = dataclasses.field(default_factory=list)
-    done: list = dataclasses.field(default_factory=list)
-
-    def message(self, text):
-        self.messages.append(text)
-
-    def prepared(self, done, total, problem):
-        assert problem is None
-
-    def encoded(self, done, total):
-        self.done.append(done)
-        if self.after_sequence:
-            self.after_sequence(done)
-
-    def progress(self, progress):
-        self.steps.append(progress)
-        if self.after_step:
-            self.after_step(progress.step)
-
-    def predicted(self, step, result):
-        self.results.append((step, result))
-
-
-def interrupt_at(number, name=signal.SIGTERM):
-    def act(reached):
-        if reached >= number:
-            os.kill(os.getpid(), name)
-
-    return act
 
 
 # Sequences of chunks
@@ -227,7 +188,10 @@ def test_what_does_not_fit_is_refused(quick, options, tmp_path):
             train_prior(
                 quick, dataclasses.replace(options, **{name: tmp_path / "file"}), Recorder()
             )
-    for change in ({"hidden": 0}, {"memory": 2.0}, {"lr": 0.0}, {"seed": -1}, {"steps": None}):
+    for change in (
+        *({"hidden": 0}, {"memory": 2.0}, {"forget": 2.0}, {"lr": 0.0}, {"seed": -1}),
+        {"steps": None},
+    ):
         with pytest.raises(ValueError, match=next(iter(change))):
             dataclasses.replace(quick, **change)
 
@@ -315,6 +279,8 @@ def test_from_the_command_line(videos, tiny, tmp_path):
         (["--stage", "prior", "--init", "x", "--fp32"], "--fp32 is not for"),
         (["--stage", "prior", "--init", "x", "--vgg-weights", "y"], "--vgg-weights is not for"),
         (["--hidden", "8"], "--hidden is not for --stage autoencoder"),
+        (["--width", "8"], "--width is not for --stage autoencoder"),
+        (["--stage", "prior", "--init", "x", "--blocks", "1"], "--blocks is not for --stage prior"),
         (["--chunks", "8"], "--chunks is not for --stage autoencoder"),
     ],
 )

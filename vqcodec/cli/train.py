@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from vqcodec.train.loop import Progress
     from vqcodec.train.prior import PriorValidation
+    from vqcodec.train.restoration import RestorationValidation
     from vqcodec.train.validation import Validation
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -72,16 +73,18 @@ def _default(value: object) -> str:
 )
 @click.option(
     "--stage",
-    type=click.Choice(("autoencoder", "prior")),
+    type=click.Choice(("autoencoder", "prior", "restoration")),
     default="autoencoder",
     show_default=True,
-    help="The network, or what predicts the indices of --init's.",
+    help="The network, what predicts the indices of --init's, or what restores behind its details.",
 )
-@click.option("--out", type=FOLDER, help="  [default: runs/base, or runs/prior]")
+@click.option("--out", type=FOLDER, help="  [default: runs/base, or runs/STAGE]")
 @click.option("--cache", type=FOLDER, help="Where decoded footage is kept.")
 @click.option("--model", help="Architecture, by name." + _default(PAPER.model))
 @click.option("--init", type=FILE, help="Fine-tune this checkpoint.")
-@click.option("--chunks", type=click.IntRange(1), help="Chunks of footage that teach a prior.")
+@click.option(
+    "--chunks", type=click.IntRange(1), help="Chunks of footage that teach a prior or restoration."
+)
 @click.option(
     "--hidden",
     type=click.IntRange(1, 256),
@@ -91,6 +94,11 @@ def _default(value: object) -> str:
     "--planes", type=click.IntRange(0, MAX_PLANES), help="Planes of details to add with a prior."
 )
 @click.option("--step", type=click.FloatRange(1, 1024), help="Of the first plane, in 8-bit values.")
+@click.option(
+    "--forget", type=click.FloatRange(0, 1), help="Share of a prior's context that is left out."
+)
+@click.option("--width", type=click.IntRange(1, 4096), help="Channels of the restoration.")
+@click.option("--blocks", type=click.IntRange(1, 64), help="Residual blocks of the restoration.")
 @click.option("--batch", type=click.IntRange(1), help="Clips a step." + _default(PAPER.batch))
 @click.option("--epochs", type=float, help="Passes over the data." + _default(PAPER.epochs))
 @click.option("--steps", type=click.IntRange(1), help="Steps, instead of epochs.")
@@ -190,7 +198,8 @@ def train(
     shared out. The result is OUT/model.safetensors: use it with --model, or put it into weights/.
 
     With --stage prior the network of --init stays as it is, and learns to predict its indices from
-    each other: files get smaller, pictures stay the same.
+    each other: files get smaller, pictures stay the same. With --stage restoration pictures with
+    details come closer to their source, and files stay the same.
     """
     import torch
 
@@ -201,7 +210,7 @@ def train(
     where = RunOptions(
         data=data,
         stills=stills,
-        out=out or Path("runs/base" if stage == "autoencoder" else "runs/prior"),
+        out=out or Path("runs", "base" if stage == "autoencoder" else stage),
         cache=cache or default_cache(),
         init=init,
         vgg_weights=vgg_weights,
@@ -211,7 +220,11 @@ def train(
         save_every=save_every,
         resume=not restart,
     )
-    run = _train_network if stage == "autoencoder" else _train_prior
+    run = {
+        "autoencoder": _train_network,
+        "prior": _train_prior,
+        "restoration": _train_restoration,
+    }[stage]
     with _Report(quiet=quiet, as_json=as_json) as report:
         path = run({k: v for k, v in settings.items() if v is not None}, where, report)
     if path is not None and not quiet and not as_json:
@@ -252,6 +265,19 @@ def _train_prior(settings: dict[str, Any], where: RunOptions, report: _Report) -
     if "steps" in settings:
         settings = {"minutes": None} | settings
     return train_prior(PriorTraining(**settings), where, report)
+
+
+def _train_restoration(settings: dict[str, Any], where: RunOptions, report: _Report) -> Path | None:
+    from vqcodec.train.restoration import RestorationTraining, train_restoration
+
+    if where.init is None:
+        raise click.UsageError("--stage restoration needs --init, the checkpoint that it is for")
+    unused = {"vgg_weights": where.vgg_weights, "stills": where.stills or None}
+    given = settings | {name: value for name, value in unused.items() if value is not None}
+    _refuse_all_but(RestorationTraining, given, "restoration")
+    if "steps" in settings:
+        settings = {"minutes": None} | settings
+    return train_restoration(RestorationTraining(**settings), where, report)
 
 
 def _refuse_all_but(config: type[Any], settings: dict[str, Any], stage: str) -> None:
@@ -354,6 +380,13 @@ class _Report:
             f"step {step}: {levels} bpp {measure}; perplexity {perplexity}",
             {"step": step, "validation": vars(result)},
         )
+
+    def restored(self, step: int, result: RestorationValidation) -> None:
+        levels = "; ".join(
+            f"{after:.2f} dB ({before:.2f} before)"
+            for before, after in zip(result.before, result.after, strict=True)
+        )
+        self._line(f"step {step}: {levels}", {"step": step, "validation": vars(result)})
 
     def predicted(self, step: int, result: PriorValidation) -> None:
         levels = "; ".join(

@@ -33,9 +33,10 @@ from vqcodec.entropy.config import PriorConfig
 from vqcodec.entropy.prior import Prior
 from vqcodec.errors import CheckpointError
 from vqcodec.files import replacing
-from vqcodec.model.config import ModelConfig
+from vqcodec.model.config import DetailConfig, ModelConfig
 from vqcodec.model.header import read_header
 from vqcodec.model.network import MSVQVAE
+from vqcodec.model.restoration import Restoration
 
 FORMAT = "vqcodec-model-1"
 MAX_VALUES = 64_000_000  # of all weights and codebooks of a network
@@ -47,6 +48,7 @@ _FLOATS = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}
 _INTEGERS = {torch.int8: "I8", torch.int32: "I32"}
 _DTYPES = _FLOATS | _INTEGERS
 _PRIOR = "prior."
+_RESTORATION = "restoration."
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Checkpoint:
             "tail_blocks": self.config.tail_blocks,
         }
         if self.config.details is not None:
-            shape["details"] = dataclasses.asdict(self.config.details)
+            shape["details"] = self.config.details.to_data()
         decoder = {
             name: tensor
             for name, tensor in self.tensors.items()
@@ -140,6 +142,21 @@ class Checkpoint:
     def network_id(self) -> bytes:
         """32 bytes: SHA-256 of the network, encoder and all: of what decides indices."""
         return _hash(self.config.to_json(), self.tensors)
+
+    def with_details(
+        self, details: DetailConfig | None, restoration: Restoration | None = None
+    ) -> Checkpoint:
+        """The same with other details, and with what restores behind them; the prior stays."""
+        tensors = {
+            name: tensor
+            for name, tensor in self.tensors.items()
+            if not name.startswith(_RESTORATION)
+        }
+        if restoration is not None:
+            for name, tensor in restoration.state_dict().items():
+                tensors[f"{_RESTORATION}{name}"] = _stored(tensor, torch.float16)
+        config = dataclasses.replace(self.config, details=details)
+        return dataclasses.replace(self, config=config, tensors=tensors)
 
     def build(self) -> MSVQVAE:
         """The network in float32, ready for inference. Draws no random numbers.
@@ -185,8 +202,12 @@ def export(network: MSVQVAE, card: dict[str, Any]) -> Checkpoint:
     for name, tensor in network.state_dict().items():
         if not _training_only(name):
             dtype = torch.float32 if name.endswith(".codebook") else torch.float16
-            tensors[name] = tensor.detach().cpu().to(dtype, copy=True).contiguous()
+            tensors[name] = _stored(tensor, dtype)
     return Checkpoint(network.config, tensors, card)
+
+
+def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.detach().cpu().to(dtype, copy=True).contiguous()
 
 
 def store(config: PriorConfig, arrays: Mapping[str, NDArray[Any]]) -> StoredPrior:

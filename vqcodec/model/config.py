@@ -142,12 +142,16 @@ class DetailConfig:
         step: of the first plane's quantiser, in 8-bit values; each further one halves it.
         first, others: where in its interval a coefficient of magnitude 1, or of more, is taken to
             be, as a share of the step.
+        width, blocks: channels and residual blocks of the network behind them
+            (:mod:`vqcodec.model.restoration`); width 0 for none.
     """
 
     planes: int
     step: float
     first: float = 0.31
     others: float = 0.36
+    width: int = 0
+    blocks: int = 0
 
     def __post_init__(self) -> None:
         if type(self.planes) is not int or not 1 <= self.planes <= MAX_PLANES:
@@ -156,6 +160,17 @@ class DetailConfig:
             raise ValueError(f"step must be a number in 1..1024, not {self.step}")
         object.__setattr__(self, "step", float(self.step))
         _check_shares(self, "first", "others")
+        for name, most in (("width", 4096), ("blocks", 64)):
+            value = getattr(self, name)
+            if type(value) is not int or not 0 <= value <= most:
+                raise ValueError(f"{name} must be an integer in 0..{most}, not {value}")
+
+    def to_data(self) -> dict[str, Any]:
+        """As JSON values."""
+        data = dataclasses.asdict(self)
+        if not self.width:  # as it was before there was a network behind them
+            del data["width"], data["blocks"]
+        return data
 
     def step_at(self, plane: int) -> float:
         """The step of a plane's quantiser."""
@@ -258,8 +273,10 @@ class ModelConfig:
         for level in data["levels"]:
             if not level["split"]:  # the text is what it was before levels could be split
                 del level["split"], level["fill_blocks"], level["worth"]
-        if data["details"] is None:  # as it was before there were any
+        if self.details is None:  # as it was before there were any
             del data["details"]
+        else:
+            data["details"] = self.details.to_data()
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @classmethod

@@ -22,6 +22,7 @@ from vqcodec.model import details
 from vqcodec.model.config import LevelConfig, ModelConfig
 from vqcodec.model.layers import Down, Up, blocks
 from vqcodec.model.quantizer import Codebook, ResidualQuantizer, VectorQuantizer
+from vqcodec.model.restoration import Restoration
 
 
 class Output(NamedTuple):
@@ -99,6 +100,12 @@ class MSVQVAE(nn.Module):
             else None
         )
         self.synthesis = Synthesis(config)
+        behind = config.details
+        self.restoration = (
+            Restoration(behind.planes, behind.width, behind.blocks)
+            if behind is not None and behind.width
+            else None
+        )
 
     def forward(self, clip: Tensor, quality: Tensor | None = None) -> Output:
         """Encode and decode (B, 3, T, H, W) in 0..1, with gradients through the quantisers.
@@ -254,9 +261,16 @@ class MSVQVAE(nn.Module):
         picture = self.synthesis.finish(context, refined, quality).clamp(0, 1)
         if planes:
             assert self.config.details is not None
-            found = details.synthesise(details.dequantise(planes, self.config.details))
-            picture = picture.add(found, alpha=1 / 255).clamp(0, 1)
+            found = details.synthesise(details.dequantise(planes, self.config.details)) / 255
+            picture = self._with_details(picture, found, len(planes)).clamp(0, 1)
         return Decoded(picture, guesses)
+
+    def _with_details(self, decoded: Tensor, found: Tensor, planes: int) -> Tensor:
+        if self.restoration is None:
+            return decoded + found
+        count = torch.full((len(decoded),), planes, device=decoded.device)
+        restored: Tensor = self.restoration(decoded, found, count)
+        return restored
 
     def codebooks(self) -> list[Tensor]:
         """The entries of each grid, (K, channels)."""

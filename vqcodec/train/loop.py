@@ -293,7 +293,7 @@ class _Run:
                 raise CheckpointError(
                     f"{self.options.init}: of another architecture than {config.model}"
                 )
-            _transfer(init.build(), network)
+            _transfer(init.with_details(None).build(), network)
         if config.decoder_only:
             if start != shape:
                 raise ValueError("decoder_only needs a checkpoint to start from, with all levels")

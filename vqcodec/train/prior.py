@@ -57,6 +57,8 @@ class PriorTraining:
             time.
         lr: peak learning rate of Adam, annealed to zero along a cosine.
         memory: probability that a chunk may look at the chunk before it, where there is one.
+        forget: probability that a neighbour is taken for absent, so that little hangs on
+            combinations that were met once.
         validation: fraction of the videos set aside; the same videos as those of the network's
             own training if the fraction is.
         planes: of details, to be added to the model, or to take the place of those it has.
@@ -75,6 +77,7 @@ class PriorTraining:
     minutes: float | None = 30.0
     lr: float = 1e-2
     memory: float = 0.5
+    forget: float = 0.0
     validation: float = 0.02
     planes: int = 0
     step: float = 80.0
@@ -95,7 +98,7 @@ class PriorTraining:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be above 0, not {value}")
-        for name in ("memory", "validation"):
+        for name in ("memory", "forget", "validation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in 0..1, not {getattr(self, name)}")
         if self.seed < 0:
@@ -159,7 +162,9 @@ class _Run:
             raise CheckpointError("a prior is for a checkpoint: none was given")
         self.checkpoint = checkpoints.load(options.init)
         details = DetailConfig(config.planes, config.step) if config.planes else None
-        model = dataclasses.replace(self.checkpoint.config, details=details)
+        # What restored behind other details would be of no use.
+        stored, self.checkpoint = self.checkpoint.prior, self.checkpoint.with_details(details)
+        model = self.checkpoint.config
         if config.size % model.stride or config.frames % model.stride_t:
             raise ValueError(
                 f"size and frames must be multiples of {model.stride} and {model.stride_t}, "
@@ -174,9 +179,8 @@ class _Run:
             prior_config(model, hidden=config.hidden, embedding=config.embedding),
             self.checkpoint.build().codebooks(),
         ).to(options.device)
-        self._warm_start()
-        # What was of the details before is of no use for others.
-        self.checkpoint = dataclasses.replace(self.checkpoint, config=model, prior=None)
+        self._warm_start(stored)
+        self.checkpoint = dataclasses.replace(self.checkpoint, prior=None)
         self.optimizer = torch.optim.Adam(
             self.network.groups(), lr=config.lr, betas=BETAS, fused=True
         )
@@ -185,9 +189,8 @@ class _Run:
         if options.resume and (options.out / STATE).exists():
             self._resume(options.out / STATE)
 
-    def _warm_start(self) -> None:
+    def _warm_start(self, stored: checkpoints.StoredPrior | None) -> None:
         """Go on from the prior that the checkpoint has, if that can be."""
-        stored = self.checkpoint.prior
         if stored is None:
             return
         if extends(self.network.config, stored.config):
@@ -277,10 +280,12 @@ class _Run:
             group["lr"] = lr * group["factor"]
         self.optimizer.zero_grad(set_to_none=True)
         total = 0.0
+        generator = torch.Generator().manual_seed(self.config.seed << 32 | self.step)
         for number in range(len(self.network.levels)):
             # Levels share no weights: one after the other, they need less memory.
             current, previous = grids.take(*self._batch(grids, number))
-            bits = self.network.level(number).bits(current, previous).mean()
+            level = self.network.level(number)
+            bits = level.bits(current, previous, self.config.forget, generator).mean()
             bits.backward()  # type: ignore[no-untyped-call]
             total += float(bits.detach())
         self.optimizer.step()

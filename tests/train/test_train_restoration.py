@@ -1,0 +1,166 @@
+"""vqcodec.train.restoration"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+
+import pytest
+import torch
+from click.testing import CliRunner
+from train_recorder import Recorder, interrupt_at
+
+from vqcodec.cli.train import train as command
+from vqcodec.errors import CheckpointError, OutputError
+from vqcodec.model.checkpoint import load, read_safetensors
+from vqcodec.train.config import RunOptions, TrainConfig
+from vqcodec.train.loop import MODEL, train
+from vqcodec.train.prior import PriorTraining, train_prior
+from vqcodec.train.restoration import STATE, RestorationTraining, train_restoration
+
+
+@pytest.fixture(scope="module")
+def detailed(tiny, videos, tmp_path_factory):
+    """The tiny model with two planes of details and a prior."""
+    folder = tmp_path_factory.mktemp("detailed")
+    config = PriorTraining(
+        chunks=2, frames=16, size=16, hidden=4, embedding=2, batch=1, steps=1, minutes=None,
+        planes=2, step=32.0, detail_chunks=4,
+    )  # fmt: skip
+    options = RunOptions((videos,), folder / "out", folder / "cache", init=tiny)
+    return train_prior(config, options, Recorder())
+
+
+@pytest.fixture
+def quick():
+    return RestorationTraining(
+        chunks=5, frames=16, size=16, width=8, blocks=1, batch=2, steps=6, minutes=None
+    )
+
+
+@pytest.fixture
+def options(options, detailed, tmp_path):
+    return dataclasses.replace(options, init=detailed, cache=tmp_path / "cache")
+
+
+def test_a_run_puts_it_into_the_checkpoint_and_leaves_all_else(quick, options, detailed):
+    recorder = Recorder()
+    path = train_restoration(quick, options, recorder)
+    assert path == options.out / MODEL
+    before, after = load(detailed), load(path)
+    assert (after.config.details.width, after.config.details.blocks) == (8, 1)
+    assert dataclasses.replace(after.config, details=before.config.details) == before.config
+    assert after.prior.build().digest() == before.prior.build().digest()
+    for name, tensor in before.tensors.items():
+        assert torch.equal(tensor, after.tensors[name]), name
+    added = after.tensors.keys() - before.tensors.keys()
+    assert all(name.startswith("restoration.") for name in added)
+    assert after.model_id != before.model_id
+    step, result = recorder.results[-1]
+    assert step == after.card["restoration"]["steps"] == 6
+    assert len(result.before) == len(result.after) == 2
+    assert recorder.done[-1] == 5
+
+
+def test_pictures_come_closer_to_their_source(quick, options):
+    recorder = Recorder()
+    config = dataclasses.replace(quick, chunks=24, batch=4, steps=150, lr=1e-2)
+    train_restoration(config, options, recorder)
+    _, result = recorder.results[-1]
+    for before, after in zip(result.before, result.after, strict=True):
+        assert after > before + 0.05
+    assert recorder.steps[-1].loss < recorder.steps[0].loss
+
+
+def test_a_resumed_run_equals_an_unbroken_one(quick, options):
+    whole = dataclasses.replace(options, out=options.out / "whole")
+    broken = dataclasses.replace(options, out=options.out / "broken", validate_every=2)
+    options.out.mkdir()
+    train_restoration(quick, whole, Recorder())
+    for step, name in ((1, signal.SIGTERM), (4, signal.SIGINT)):
+        recorder = Recorder(after_step=interrupt_at(step, name))
+        train_restoration(quick, broken, recorder)
+        assert recorder.steps[-1].step == step
+        assert any("run again" in message for message in recorder.messages)
+    train_restoration(quick, broken, Recorder())
+    (_, expected), (_, found) = (read_safetensors(o.out / STATE) for o in (whole, broken))
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, found[name]), name
+    with pytest.raises(CheckpointError, match="other settings"):
+        train_restoration(dataclasses.replace(quick, lr=0.5), whole, Recorder())
+
+
+def test_it_goes_on_from_one_of_the_same_shape(quick, options, tmp_path):
+    first = train_restoration(quick, options, Recorder())
+    again = dataclasses.replace(options, init=first, out=tmp_path / "again")
+    recorder = Recorder()
+    train_restoration(dataclasses.replace(quick, steps=1, lr=1e-9), again, recorder)
+    assert any("goes on from the restoration" in message for message in recorder.messages)
+    old, new = load(first).tensors, load(again.out / MODEL).tensors
+    assert torch.equal(old["restoration.enter.mix.weight"], new["restoration.enter.mix.weight"])
+
+
+def test_interrupted_while_coding(quick, options):
+    recorder = Recorder(after_sequence=interrupt_at(1))
+    assert train_restoration(quick, options, recorder) is None
+    assert not (options.out / MODEL).exists()
+
+
+def test_what_does_not_fit_is_refused(quick, options, tiny, tmp_path):
+    for init, told in ((None, "none was given"), (tiny, "no details")):
+        with pytest.raises(CheckpointError, match=told):
+            train_restoration(quick, dataclasses.replace(options, init=init), Recorder())
+    with pytest.raises(ValueError, match="multiples of 8"):
+        train_restoration(dataclasses.replace(quick, size=20), options, Recorder())
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file"):
+        train_restoration(quick, dataclasses.replace(options, out=tmp_path / "file"), Recorder())
+    for change in ({"width": 0}, {"blocks": 0}, {"lr": 0.0}, {"seed": -1}, {"steps": None}):
+        with pytest.raises(ValueError, match=next(iter(change))):
+            dataclasses.replace(quick, **change)
+
+
+def test_other_stages_leave_it_behind(quick, options, recorder, tmp_path):
+    """It is for the details it was trained behind, and these go too."""
+    path = train_restoration(quick, options, Recorder())
+    start = dataclasses.replace(options, init=path)
+    prior = PriorTraining(
+        chunks=2, frames=16, size=16, hidden=4, embedding=2, batch=1, steps=1, minutes=None,
+        planes=1, detail_chunks=1,
+    )  # fmt: skip
+    again = load(train_prior(prior, dataclasses.replace(start, out=tmp_path / "a"), Recorder()))
+    assert again.config.details.width == 0
+    assert not any(name.startswith("restoration.") for name in again.tensors)
+    again.build()
+    network = TrainConfig(model="tiny", frames=16, size=16, batch=2, steps=1, perceptual="none")
+    after = load(train(network, dataclasses.replace(start, out=tmp_path / "b"), recorder))
+    assert after.config.details is None
+
+
+def test_from_the_command_line(videos, detailed, tmp_path):
+    out = tmp_path / "out"
+    result = CliRunner().invoke(
+        command,
+        [
+            *("--data", str(videos), "--out", str(out), "--cache", str(tmp_path / "cache")),
+            *("--stage", "restoration", "--init", str(detailed), "--threads", "1"),
+            *("--chunks", "2", "--width", "4", "--blocks", "1", "--steps", "2", "--batch", "1"),
+        ],
+    )
+    assert result.exit_code == 0, result.output
+    assert "dB (" in result.output
+    assert load(out / MODEL).card["restoration"]["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--stage", "restoration"], "--init"),
+        (["--stage", "restoration", "--init", "x", "--planes", "1"], "--planes is not for"),
+    ],
+)
+def test_options_that_mean_nothing_to_it(videos, tmp_path, arguments, told):
+    result = CliRunner().invoke(command, ["--data", str(videos), *arguments])
+    assert result.exit_code == 2
+    assert told in result.output
