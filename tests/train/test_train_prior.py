@@ -188,10 +188,7 @@ def test_what_does_not_fit_is_refused(quick, options, tmp_path):
             train_prior(
                 quick, dataclasses.replace(options, **{name: tmp_path / "file"}), Recorder()
             )
-    for change in (
-        *({"hidden": 0}, {"memory": 2.0}, {"forget": 2.0}, {"lr": 0.0}, {"seed": -1}),
-        {"steps": None},
-    ):
+    for change in ({"hidden": 0}, {"memory": 2.0}, {"lr": 0.0}, {"seed": -1}, {"steps": None}):
         with pytest.raises(ValueError, match=next(iter(change))):
             dataclasses.replace(quick, **change)
 

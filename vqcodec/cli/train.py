@@ -94,9 +94,6 @@ def _default(value: object) -> str:
     "--planes", type=click.IntRange(0, MAX_PLANES), help="Planes of details to add with a prior."
 )
 @click.option("--step", type=click.FloatRange(1, 1024), help="Of the first plane, in 8-bit values.")
-@click.option(
-    "--forget", type=click.FloatRange(0, 1), help="Share of a prior's context that is left out."
-)
 @click.option("--width", type=click.IntRange(1, 4096), help="Channels of the restoration.")
 @click.option("--blocks", type=click.IntRange(1, 64), help="Residual blocks of the restoration.")
 @click.option("--batch", type=click.IntRange(1), help="Clips a step." + _default(PAPER.batch))

@@ -57,8 +57,6 @@ class PriorTraining:
             time.
         lr: peak learning rate of Adam, annealed to zero along a cosine.
         memory: probability that a chunk may look at the chunk before it, where there is one.
-        forget: probability that a neighbour is taken for absent, so that little hangs on
-            combinations that were met once.
         validation: fraction of the videos set aside; the same videos as those of the network's
             own training if the fraction is.
         planes: of details, to be added to the model, or to take the place of those it has.
@@ -77,7 +75,6 @@ class PriorTraining:
     minutes: float | None = 30.0
     lr: float = 1e-2
     memory: float = 0.5
-    forget: float = 0.0
     validation: float = 0.02
     planes: int = 0
     step: float = 80.0
@@ -98,7 +95,7 @@ class PriorTraining:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be above 0, not {value}")
-        for name in ("memory", "forget", "validation"):
+        for name in ("memory", "validation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in 0..1, not {getattr(self, name)}")
         if self.seed < 0:
@@ -280,12 +277,10 @@ class _Run:
             group["lr"] = lr * group["factor"]
         self.optimizer.zero_grad(set_to_none=True)
         total = 0.0
-        generator = torch.Generator().manual_seed(self.config.seed << 32 | self.step)
         for number in range(len(self.network.levels)):
             # Levels share no weights: one after the other, they need less memory.
             current, previous = grids.take(*self._batch(grids, number))
-            level = self.network.level(number)
-            bits = level.bits(current, previous, self.config.forget, generator).mean()
+            bits = self.network.level(number).bits(current, previous).mean()
             bits.backward()  # type: ignore[no-untyped-call]
             total += float(bits.detach())
         self.optimizer.step()

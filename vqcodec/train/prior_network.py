@@ -199,20 +199,12 @@ class LevelNetwork(nn.Module):
             )
         self.project()
 
-    def bits(
-        self,
-        grids: Sequence[Tensor],
-        previous: Sequence[Tensor],
-        forget: float = 0.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def bits(self, grids: Sequence[Tensor], previous: Sequence[Tensor]) -> Tensor:
         """What each symbol of the level costs when all before it are known.
 
         Args:
             grids: levels up to this one at least, integers (B, T', H', W').
             previous: the same of the chunk before; a grid of ``entries`` where there is none.
-            forget: probability that a neighbour is taken for absent, drawn for each.
-            generator: draws, on the CPU.
 
         Returns:
             (B, T', H', W') float32.
@@ -221,10 +213,6 @@ class LevelNetwork(nn.Module):
         symbols = grids[self.number].reshape(-1).long()
         order = torch.argsort(symbols)  # rows of one high digit in a row
         rows = contexts(self.config, self.number, grids, previous).flatten(0, 3)[order]
-        if forget:
-            absent = [self.config.levels[n.level].entries for n in self._level.neighbours]
-            known = torch.rand(rows.shape, generator=generator) >= forget
-            rows = rows.where(known.to(rows.device), torch.tensor(absent, device=rows.device))
         places = self.places(shape).reshape(-1)[order]
         sorted_bits = self._bits(rows, places, symbols[order])
         return torch.empty_like(sorted_bits).index_put((order,), sorted_bits).reshape(shape)
