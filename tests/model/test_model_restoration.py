@@ -54,6 +54,22 @@ def test_it_runs_once_behind_any_planes_and_never_without(network, clips, monkey
     assert all(picture.min() >= 0 and picture.max() <= 1 for picture in shown)
 
 
+def test_strips_make_no_difference(network, monkeypatch):
+    """They look at as much around them as three blocks do."""
+    torch.manual_seed(1)
+    deep = Restoration(2, 8, 3).eval().requires_grad_(False)
+    for parameter in deep.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    decoded, details = torch.rand(2, 2, 3, 4, 48, 16).unbind()
+    planes = torch.tensor([1, 2])
+    with torch.inference_mode():
+        whole = deep(decoded, details, planes)
+        for pixels in (1, 2 * 4 * 16 * 10):  # strips of 2 and of 10 rows
+            monkeypatch.setattr("vqcodec.model.restoration._PIXELS", pixels)
+            torch.testing.assert_close(deep(decoded, details, planes), whole)
+    assert not torch.allclose(whole, (decoded + details).clamp(0, 1), atol=0.01)
+
+
 def test_it_is_part_of_the_checkpoint_and_its_identity(network, tmp_path):
     checkpoint = export(network, {})
     save(checkpoint, tmp_path / "a.safetensors")

@@ -14,6 +14,7 @@ from vqcodec.model.layers import Down, Up, blocks
 
 _STRIDE = 2
 _LOUD = 4.0  # details are small beside pictures
+_PIXELS = 1 << 19  # of all frames of all clips, that it runs on at once
 
 
 class Restoration(nn.Module):
@@ -45,6 +46,29 @@ class Restoration(nn.Module):
         Returns:
             (B, 3, T, H, W) float32, nominally in 0..1.
         """
+        if torch.is_grad_enabled():
+            return self._restored(decoded, details, planes)
+        chunk = decoded[0, 0].numel()
+        parts = [
+            torch.split(whole, max(1, _PIXELS // chunk)) for whole in (decoded, details, planes)
+        ]
+        return torch.cat([self._in_strips(*part) for part in zip(*parts, strict=True)])
+
+    def _in_strips(self, decoded: Tensor, details: Tensor, planes: Tensor) -> Tensor:
+        """Large pictures take less memory in strips, each with as much around it as it looks at."""
+        batch, _, frames, height, width = decoded.shape
+        strip = max(1, _PIXELS // (batch * frames * width * _STRIDE)) * _STRIDE
+        reach = len(self.blocks) * _STRIDE
+        restored = torch.empty_like(decoded)
+        for top in range(0, height, strip):
+            begin, end = max(0, top - reach), min(height, top + strip + reach)
+            found = self._restored(decoded[..., begin:end, :], details[..., begin:end, :], planes)[
+                ..., top - begin :, :
+            ]
+            restored[..., top : top + strip, :] = found[..., :strip, :]
+        return restored
+
+    def _restored(self, decoded: Tensor, details: Tensor, planes: Tensor) -> Tensor:
         picture = (decoded + details).clamp(0, 1)
         seen = torch.cat([picture - 0.5, _LOUD * details, decoded - 0.5], 1)
         level = self.planes(planes - 1)[:, :, None, None, None]
