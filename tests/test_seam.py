@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given, settings
 
 from vqcodec import metrics
+from vqcodec.container import Level
 from vqcodec.seam import REACH, Seams, joined, smooth
 
 SIDE = 24
+CODES = (Level(8, 8), Level(8, 4), Level(8, 4))
+DETAILS = Level(1, 1, 3, details=True)
 
 
 def chunks_of(lengths, seed=0, jump=6):
@@ -28,7 +31,7 @@ def chunks_of(lengths, seed=0, jump=6):
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=6))
 def test_every_frame_comes_back_in_its_place(lengths):
     chunks = chunks_of(lengths)
-    found = np.concatenate(list(joined(chunks)))
+    found = np.concatenate(list(joined(chunks, CODES)))
     given_frames = np.concatenate(chunks)
     assert (found.dtype, found.shape) == (np.uint8, given_frames.shape)
     near = np.zeros(len(found), bool)
@@ -39,17 +42,17 @@ def test_every_frame_comes_back_in_its_place(lengths):
 
 
 def test_nothing_to_join():
-    assert list(joined([])) == []
+    assert list(joined([], CODES)) == []
     (chunk,) = chunks_of([7])
-    np.testing.assert_array_equal(np.concatenate(list(joined([chunk]))), chunk)
-    assert Seams().held == 0
+    np.testing.assert_array_equal(np.concatenate(list(joined([chunk], CODES))), chunk)
+    assert Seams(CODES).held == 0
 
 
 def test_what_stands_still_flickers_less_and_is_closer_to_the_truth():
     chunks = chunks_of([16] * 8)
     truth = np.concatenate([chunk * 0 for chunk in chunks])
     truth[:] = np.mean([chunk[0] for chunk in chunks], 0).round()
-    raw, smoothed = np.concatenate(chunks), np.concatenate(list(joined(chunks)))
+    raw, smoothed = np.concatenate(chunks), np.concatenate(list(joined(chunks, CODES)))
     before, after = (metrics.flicker(truth, frames, chunk=16) for frames in (raw, smoothed))
     assert after.border < 0.5 * before.border
     assert metrics.psnr(truth, smoothed) > metrics.psnr(truth, raw)
@@ -61,7 +64,7 @@ def test_a_cut_stays_a_cut():
         np.full((8, SIDE, SIDE, 3), 220, np.uint8),
     )
     np.testing.assert_array_equal(
-        np.concatenate(list(joined([dark, bright]))), np.concatenate([dark, bright])
+        np.concatenate(list(joined([dark, bright], CODES))), np.concatenate([dark, bright])
     )
 
 
@@ -85,7 +88,7 @@ def test_inputs_are_left_alone():
 
 def test_what_does_not_go_on_is_not_smoothed():
     first, second = chunks_of([8, 8])
-    seams = Seams()
+    seams = Seams(CODES)
     parts = [seams.push(first), seams.push(second, joins=False), seams.finish()]
     np.testing.assert_array_equal(np.concatenate(parts), np.concatenate([first, second]))
 
@@ -95,16 +98,28 @@ def test_with_more_details_a_jump_is_sooner_taken_for_motion():
     second = np.clip(second.astype(int) + 30, 0, 255).astype(np.uint8)
     whole = np.concatenate([first, second]).astype(int)
     moved = [
-        np.abs(np.concatenate(list(joined([first, second], details))) - whole).sum()
-        for details in (0, 1, 2, 3)
+        np.abs(
+            np.concatenate(list(joined([first, second], CODES + (DETAILS,) * planes))) - whole
+        ).sum()
+        for planes in (0, 1, 2, 3)
     ]
     assert moved[0] == moved[1] > moved[2] > moved[3]
+
+
+def test_of_coarse_pictures_more_is_taken_off():
+    first, second = chunks_of([8, 8], jump=30)
+    whole = np.concatenate([first, second]).astype(int)
+    moved = [
+        np.abs(np.concatenate(list(joined([first, second], CODES[:count]))) - whole).sum()
+        for count in (1, 2, 3)
+    ]
+    assert moved[0] == moved[1] > 1.3 * moved[2]
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
 def test_short_chunks_share_their_frames(length):
     chunks = chunks_of([length] * 5)
-    found = np.concatenate(list(joined(chunks)))
+    found = np.concatenate(list(joined(chunks, CODES)))
     raw = np.concatenate(chunks)
     jumps, smoothed = (np.abs(np.diff(x.astype(int), axis=0)).mean() for x in (raw, found))
     assert smoothed < jumps

@@ -214,7 +214,8 @@ def shown(data, codec, chunks, last=None):
     *found, end = list(opened(data, codec))[chunks]
     grids = [*((chunk, chunk.grids()) for chunk in found), (end, end.grids()[:last])]
     pictures = [codec.decode(levels)[: chunk.frames] for chunk, levels in grids]
-    return np.concatenate(list(joined(pictures))).astype(int)
+    levels = opened(data, codec).header.levels
+    return np.concatenate(list(joined(pictures, levels))).astype(int)
 
 
 def test_through_pipes(video, codec, coded, tmp_path):

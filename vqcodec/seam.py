@@ -5,7 +5,8 @@ to the next. Across a border the jump is taken for such an error where it is sma
 or a cut where it is large. Part of the error is taken off on either side, less and less with the
 distance to the border. A chunk that is decoded alone stays as it is.
 
-The better the pictures are, the smaller a jump need be to be motion.
+The better the pictures are, the smaller a jump need be to be motion; where they are coarse, more
+of it is error.
 
 Chosen on footage set aside from training (``docs/training-log.md``): it lowers the error of frame
 differences at borders below that inside chunks, and raises PSNR a little.
@@ -13,11 +14,14 @@ differences at borders below that inside chunks, and raises PSNR a little.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from vqcodec.container import Level
 
 Frames: TypeAlias = NDArray[np.uint8]  # (T, H, W, 3)
 
@@ -26,6 +30,8 @@ SHARE = 0.3  # of the jump that is taken off the frame at the border
 FADE = 0.6  # the same for each frame farther away
 MOTION = 56.0  # RMS of a jump, in grey levels, that is more likely motion than error,
 FINER = 0.6  # and so many times that for each plane of details after the first
+COARSE = 0.1  # bits a pixel: of fewer, at fixed length, pictures are coarse,
+COARSE_SHARE, COARSE_MOTION = 0.5, 90.0  # and these are theirs
 SQUARE = 5  # pixels: what side the squares have in which it is judged
 
 
@@ -33,11 +39,14 @@ class Seams:
     """Takes chunk after chunk, and gives back frames as they are ready.
 
     Args:
-        details: how many planes of details the chunks have.
+        levels: of the chunks.
     """
 
-    def __init__(self, details: int = 0) -> None:
-        self._motion = MOTION * FINER ** max(0, details - 1)
+    def __init__(self, levels: Sequence[Level]) -> None:
+        codes = [level for level in levels if not level.details]
+        self._share, self._motion = SHARE, MOTION * FINER ** max(0, len(levels) - len(codes) - 1)
+        if sum(level.bits / (level.stride_t * level.stride**2) for level in codes) < COARSE:
+            self._share, self._motion = COARSE_SHARE, COARSE_MOTION
         self._held: Frames | None = None
 
     @property
@@ -57,7 +66,7 @@ class Seams:
         else:
             before, after = self._held, frames
             if joins:
-                before, after = smooth(before, after, self._motion)
+                before, after = smooth(before, after, self._share, self._motion)
             ready = np.concatenate([before, after])
         # Of a short chunk half is for either border.
         keep = min(REACH, (len(frames) + 1) // 2)
@@ -71,21 +80,24 @@ class Seams:
         return held
 
 
-def joined(chunks: Iterable[Frames], details: int = 0) -> Iterator[Frames]:
-    """The frames of consecutive chunks without seams, in parts of any length."""
-    seams = Seams(details)
+def joined(chunks: Iterable[Frames], levels: Sequence[Level]) -> Iterator[Frames]:
+    """The frames of consecutive chunks of these levels without seams, in parts of any length."""
+    seams = Seams(levels)
     for frames in chunks:
         yield seams.push(frames)
     if seams.held:
         yield seams.finish()
 
 
-def smooth(before: Frames, after: Frames, motion: float = MOTION) -> tuple[Frames, Frames]:
+def smooth(
+    before: Frames, after: Frames, share: float = SHARE, motion: float = MOTION
+) -> tuple[Frames, Frames]:
     """Copies of the end of a chunk and of the next chunk, of which the frames near the border move.
 
     Args:
         before: (S, H, W, 3), the last frames of a chunk.
         after: (T, H, W, 3), the next chunk.
+        share: of the jump that is taken off the frames at the border.
         motion: RMS of a jump, in grey levels, that is more likely motion than error.
     """
     from scipy.ndimage import uniform_filter
@@ -94,7 +106,7 @@ def smooth(before: Frames, after: Frames, motion: float = MOTION) -> tuple[Frame
     power = uniform_filter(np.square(jump).mean(-1), SQUARE)
     error = jump * np.exp(power / -(motion**2))[..., None]
     before, after = before.copy(), after.copy()
-    shares = SHARE * FADE ** np.arange(REACH)
+    shares = share * FADE ** np.arange(REACH)
     for distance, share in enumerate(shares[: (len(after) + 1) // 2]):
         after[distance] = _rounded(after[distance] - share * error)
     for distance, share in enumerate(shares[: len(before)]):

@@ -383,7 +383,7 @@ def decode_file(
         pieces = Pieces(reader, first, stop, conceal, track)
         begin = 0 if track is None else round(first * track.rate / header.rate)
         done, last = 0, np.zeros((1, header.height, header.width, 3), np.uint8)
-        seams = Seams(sum(level.details for level in header.levels))
+        seams = Seams(header.levels)
         follows = False
 
         def checked() -> Iterator[Piece]:
