@@ -95,7 +95,8 @@ def main() -> None:
 
     source = read_frames(video)
     with vqcodec.open(coded) as file:
-        decoded = np.concatenate(list(joined(codec.decode(c.grids(), c.frames) for c in file)))
+        chunks = (codec.decode(chunk.grids(), chunk.frames) for chunk in file)
+        decoded = np.concatenate(list(joined(chunks, file.header.levels)))
     io.imsave(OUT / "contact-sheet.png", contact_sheet(source, decoded), check_contrast=False)
 
     frames = encoded.header.frames

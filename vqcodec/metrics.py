@@ -73,7 +73,7 @@ def frame_ssim(reference: Frames, decoded: Frames) -> Floats:
     _check(reference, decoded)
     return np.array(
         [
-            structural_similarity(a, b, channel_axis=-1, data_range=255)  # type: ignore[no-untyped-call]
+            structural_similarity(a, b, channel_axis=-1, data_range=255)
             for a, b in zip(reference, decoded, strict=True)
         ]
     )

@@ -63,7 +63,7 @@ def _read_source_frames(path: Path) -> tuple[NDArray[np.uint8], Fraction]:
     if not pictures:
         raise SourceError(f"{path}: no frames")
     shape = (CLIP_SIDE, CLIP_SIDE)
-    small: list[Any] = [resize(p, shape, order=3, anti_aliasing=True) for p in pictures]  # type: ignore[no-untyped-call]
+    small: list[Any] = [resize(p, shape, order=3, anti_aliasing=True) for p in pictures]
     frames = (np.stack(small) * 255).round().clip(0, 255).astype(np.uint8)
     return frames, Fraction(rate)
 
