@@ -17,7 +17,8 @@ from vqcodec.errors import CheckpointError, OutputError
 from vqcodec.model.checkpoint import load, read_safetensors
 from vqcodec.train import codes as codes_module
 from vqcodec.train.codes import Codes, Sequences, encode_training, encode_validation
-from vqcodec.train.prior import MODEL, STATE, PriorTraining, _Grids, _Run, train_prior
+from vqcodec.train.loop import MODEL
+from vqcodec.train.prior import STATE, PriorTraining, _Grids, _Run, train_prior
 
 
 @pytest.fixture

@@ -7,9 +7,6 @@ the index grids side by side. The result is the initial checkpoint, with the pri
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,16 +23,15 @@ from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model.config import DetailConfig
 from vqcodec.train.codes import Codes, Sequences, encode_training, encode_validation
 from vqcodec.train.config import RunOptions
+from vqcodec.train.course import Course
 from vqcodec.train.data import Footage, find_videos, prepare, split
 from vqcodec.train.details import detail_tables
-from vqcodec.train.loop import CACHED_SIDE, MODEL, Progress
+from vqcodec.train.loop import CACHED_SIDE, Progress
 from vqcodec.train.prior_network import PriorNetwork, extends, prior_config
 from vqcodec.train.process import stop_signals
-from vqcodec.train.state import read_state, save_state
 
 STATE = "prior-state.safetensors"
 BETAS = (0.9, 0.98)
-WARMUP = 50  # steps
 MOST_CHUNKS = 4  # times the batch, for levels of few symbols
 
 Stopped: TypeAlias = Callable[[], bool]
@@ -181,10 +177,20 @@ class _Run:
         self.optimizer = torch.optim.Adam(
             self.network.groups(), lr=config.lr, betas=BETAS, fused=True
         )
-        self.step, self.elapsed, self.videos = 0, 0.0, 0
+        self.videos = 0
         self.tables: list[Costs] = []
-        if options.resume and (options.out / STATE).exists():
-            self._resume(options.out / STATE)
+        self.course = Course(
+            config,
+            options,
+            reporter,
+            self.network,
+            self.optimizer,
+            state=STATE,
+            identity={
+                "prior": self.network.config.to_json(),
+                "network": self.checkpoint.network_id.hex(),
+            },
+        )
 
     def _warm_start(self, stored: checkpoints.StoredPrior | None) -> None:
         """Go on from the prior that the checkpoint has, if that can be."""
@@ -243,33 +249,13 @@ class _Run:
         return len(self.tables) == config.planes
 
     def train(self, codes: tuple[Codes, Codes], stopped: Stopped) -> Path:
-        config, options = self.config, self.options
-        training, held_out = (_Grids(part, self.network, options.device) for part in codes)
-        began, first_step, earlier = time.monotonic(), self.step, self.elapsed
-        while True:
-            self.elapsed = earlier + time.monotonic() - began
-            fraction = self._fraction()
-            if fraction >= 1 or stopped():
-                break
-            lr = self._learning_rate(fraction)
-            bits = self._train_step(training, lr)
-            self.step += 1
-            seconds = time.monotonic() - began
-            speed = (self.step - first_step) * config.batch / seconds
-            self.reporter.progress(
-                Progress(self.step, fraction, earlier + seconds, speed, bits, lr)
-            )
-            if self.step % options.validate_every == 0:
-                self._validate(training, held_out)
-            if self.step % options.save_every == 0:
-                self._save()
-        self._save()  # first: who sends SIGTERM may not wait for long
-        result = self._validate(training, held_out)
-        path = options.out / MODEL
-        checkpoints.save(self._finished(result), path)
-        if fraction < 1:
-            self.reporter.message(f"stopped at step {self.step}; run again to resume")
-        return path
+        training, held_out = (_Grids(part, self.network, self.options.device) for part in codes)
+        return self.course.run(
+            stopped,
+            lambda lr: self._train_step(training, lr),
+            lambda: self._validate(training, held_out),
+            self._finished,
+        )
 
     def _train_step(self, grids: _Grids, lr: float) -> float:
         """One step of all levels; returns mean bits an index, levels weighed alike."""
@@ -295,7 +281,7 @@ class _Run:
         config = self.config
         more = min(MOST_CHUNKS, grids.symbols(-1) // grids.symbols(number))
         batch = min(config.batch * more, len(grids))
-        epoch, place = divmod(self.step, len(grids) // batch)
+        epoch, place = divmod(self.course.step, len(grids) // batch)
         order = np.random.default_rng((config.seed, epoch)).permutation(len(grids))
         remembers = np.random.default_rng((config.seed, epoch, place)).random(batch)
         return order[place * batch : (place + 1) * batch], remembers < config.memory
@@ -320,18 +306,11 @@ class _Run:
             alone=tuple(bits[0].tolist()),
             memory=tuple(bits[1].tolist()),
         )
-        self.reporter.predicted(self.step, result)
+        self.reporter.predicted(self.course.step, result)
         return result
 
     def _finished(self, result: PriorValidation) -> checkpoints.Checkpoint:
-        card = {
-            "training": dataclasses.asdict(self.config),
-            "steps": self.step,
-            "minutes": round(self.elapsed / 60, 1),
-            "device": self.options.device,
-            "videos": self.videos,
-            "validation": dataclasses.asdict(result),
-        }
+        card = self.course.card(self.videos, result)
         tables = {f"details.{plane}": table for plane, table in enumerate(self.tables)}
         return dataclasses.replace(
             self.checkpoint,
@@ -341,45 +320,6 @@ class _Run:
                 self.network.tensors() | tables,
             ),
         )
-
-    def _fraction(self) -> float:
-        config = self.config
-        by_steps = self.step / config.steps if config.steps else 0.0
-        by_time = self.elapsed / (60 * config.minutes) if config.minutes else 0.0
-        return min(1.0, max(by_steps, by_time))
-
-    def _learning_rate(self, fraction: float) -> float:
-        warm = min(1.0, (self.step + 1) / WARMUP)
-        return self.config.lr * warm * 0.5 * (1 + math.cos(math.pi * fraction))
-
-    def _save(self) -> None:
-        info = {"step": self.step, "elapsed": self.elapsed, **self._identity()}
-        save_state(self.options.out / STATE, self.network, self.optimizer, info)
-
-    def _resume(self, path: Path) -> None:
-        state = read_state(path)
-        try:
-            step, elapsed = int(state.info["step"]), float(state.info["elapsed"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: damaged: {error}") from error
-        if any(state.info.get(key) != value for key, value in self._identity().items()):
-            raise CheckpointError(
-                f"{path}: was saved under other settings or for another --init; "
-                "use those, another --out, or --restart"
-            )
-        state.restore(self.network, self.optimizer)
-        self.step, self.elapsed = step, elapsed
-        self.reporter.message(f"resumed at step {self.step}")
-
-    def _identity(self) -> dict[str, str]:
-        """What a saved state must agree in; a run may be made longer or shorter."""
-        settings = dataclasses.asdict(self.config)
-        del settings["steps"], settings["minutes"]
-        return {
-            "config": json.dumps(settings, sort_keys=True),
-            "prior": self.network.config.to_json(),
-            "network": self.checkpoint.network_id.hex(),
-        }
 
 
 class _Grids:

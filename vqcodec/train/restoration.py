@@ -7,9 +7,6 @@ planes as chance says. The result is the initial checkpoint with the restoring n
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +24,13 @@ from vqcodec.model.details import analyse, dequantise, quantise, synthesise
 from vqcodec.model.network import MSVQVAE
 from vqcodec.model.restoration import Restoration
 from vqcodec.train.config import RunOptions
+from vqcodec.train.course import Course
 from vqcodec.train.data import Augmentation, Clips, find_videos, prepare, split, validation_clips
-from vqcodec.train.loop import CACHED_SIDE, MODEL, VALIDATION_CLIPS, Progress
+from vqcodec.train.loop import CACHED_SIDE, VALIDATION_CLIPS, Progress
 from vqcodec.train.process import stop_signals
-from vqcodec.train.state import read_state, save_state
 
 STATE = "restoration-state.safetensors"
 BETAS = (0.9, 0.98)
-WARMUP = 50  # steps
 LARGEST_GRADIENT = 1.0
 
 
@@ -172,9 +168,16 @@ class _Run:
         self.network = Restoration(details.planes, config.width, config.blocks).to(options.device)
         self._warm_start(self.codes)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.lr, betas=BETAS)
-        self.step, self.elapsed, self.videos = 0, 0.0, 0
-        if options.resume and (options.out / STATE).exists():
-            self._resume(options.out / STATE)
+        self.videos = 0
+        self.course = Course(
+            config,
+            options,
+            reporter,
+            self.network,
+            self.optimizer,
+            state=STATE,
+            identity={"network": self.checkpoint.network_id.hex()},
+        )
 
     def _warm_start(self, ready: MSVQVAE) -> None:
         """Go on from the network that the checkpoint has, if it is of the same shape."""
@@ -223,39 +226,19 @@ class _Run:
         return Coded(clips, decoded.cpu().half())
 
     def train(self, training: Coded, held_out: Coded, stopped: Callable[[], bool]) -> Path:
-        config, options = self.config, self.options
-        began, first_step, earlier = time.monotonic(), self.step, self.elapsed
-        while True:
-            self.elapsed = earlier + time.monotonic() - began
-            fraction = self._fraction()
-            if fraction >= 1 or stopped():
-                break
-            lr = self._learning_rate(fraction)
-            loss = self._train_step(training, lr)
-            self.step += 1
-            seconds = time.monotonic() - began
-            speed = (self.step - first_step) * config.batch / seconds
-            self.reporter.progress(
-                Progress(self.step, fraction, earlier + seconds, speed, loss, lr)
-            )
-            if self.step % options.validate_every == 0:
-                self._validate(held_out)
-            if self.step % options.save_every == 0:
-                self._save()
-        self._save()  # first: who sends SIGTERM may not wait for long
-        result = self._validate(held_out)
-        path = options.out / MODEL
-        checkpoints.save(self._finished(result), path)
-        if fraction < 1:
-            self.reporter.message(f"stopped at step {self.step}; run again to resume")
-        return path
+        return self.course.run(
+            stopped,
+            lambda lr: self._train_step(training, lr),
+            lambda: self._validate(held_out),
+            self._finished,
+        )
 
     def _train_step(self, coded: Coded, lr: float) -> float:
         """One step, a function of (seed, step); the mean over clips of log MSE."""
         config, device = self.config, self.options.device
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        rng = np.random.default_rng((config.seed, self.step))
+        rng = np.random.default_rng((config.seed, self.course.step))
         chosen = torch.from_numpy(rng.choice(len(coded), min(config.batch, len(coded)), False))
         clips = coded.clips[chosen].to(device).float().div_(255)
         decoded = coded.decoded[chosen].to(device).float()
@@ -308,58 +291,13 @@ class _Run:
                 ):
                     totals[row, planes - 1] += sum(map(_psnr, source, _bytes(pictures)))
         result = RestorationValidation(*map(tuple, (totals / len(held_out)).tolist()))
-        self.reporter.restored(self.step, result)
+        self.reporter.restored(self.course.step, result)
         return result
 
     def _finished(self, result: RestorationValidation) -> checkpoints.Checkpoint:
-        card = {
-            "training": dataclasses.asdict(self.config),
-            "steps": self.step,
-            "minutes": round(self.elapsed / 60, 1),
-            "device": self.options.device,
-            "videos": self.videos,
-            "validation": dataclasses.asdict(result),
-        }
+        card = self.course.card(self.videos, result)
         finished = self.checkpoint.with_details(self.details, self.network)
         return dataclasses.replace(finished, card={**finished.card, "restoration": card})
-
-    def _fraction(self) -> float:
-        config = self.config
-        by_steps = self.step / config.steps if config.steps else 0.0
-        by_time = self.elapsed / (60 * config.minutes) if config.minutes else 0.0
-        return min(1.0, max(by_steps, by_time))
-
-    def _learning_rate(self, fraction: float) -> float:
-        warm = min(1.0, (self.step + 1) / WARMUP)
-        return self.config.lr * warm * 0.5 * (1 + math.cos(math.pi * fraction))
-
-    def _save(self) -> None:
-        info = {"step": self.step, "elapsed": self.elapsed, **self._identity()}
-        save_state(self.options.out / STATE, self.network, self.optimizer, info)
-
-    def _resume(self, path: Path) -> None:
-        state = read_state(path)
-        try:
-            step, elapsed = int(state.info["step"]), float(state.info["elapsed"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: damaged: {error}") from error
-        if any(state.info.get(key) != value for key, value in self._identity().items()):
-            raise CheckpointError(
-                f"{path}: was saved under other settings or for another --init; "
-                "use those, another --out, or --restart"
-            )
-        state.restore(self.network, self.optimizer)
-        self.step, self.elapsed = step, elapsed
-        self.reporter.message(f"resumed at step {self.step}")
-
-    def _identity(self) -> dict[str, str]:
-        """What a saved state must agree in; a run may be made longer or shorter."""
-        settings = dataclasses.asdict(self.config)
-        del settings["steps"], settings["minutes"]
-        return {
-            "config": json.dumps(settings, sort_keys=True),
-            "network": self.checkpoint.network_id.hex(),
-        }
 
 
 def _joined(parts: list[Coded]) -> Coded:

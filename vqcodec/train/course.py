@@ -1,0 +1,165 @@
+"""The course of a stage that follows the network: steps, schedule, and what it resumes from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import nn
+
+from vqcodec.errors import CheckpointError
+from vqcodec.model import checkpoint as checkpoints
+from vqcodec.train.config import RunOptions
+from vqcodec.train.loop import MODEL, Progress
+from vqcodec.train.state import read_state, save_state
+
+WARMUP = 50  # steps
+
+Result = TypeVar("Result")
+
+
+class Settings(Protocol):
+    """What a stage's configuration, a dataclass, has at least."""
+
+    @property
+    def batch(self) -> int: ...
+    @property
+    def steps(self) -> int | None: ...
+    @property
+    def minutes(self) -> float | None: ...
+    @property
+    def lr(self) -> float: ...
+
+
+class Reporter(Protocol):
+    """What a run tells."""
+
+    def message(self, text: str) -> None: ...
+    def progress(self, progress: Progress) -> None: ...
+
+
+class Course:
+    """Where a run stands; goes on from a saved state if there is one.
+
+    Args:
+        config: of the stage.
+        options: ``out`` must be there.
+        reporter: what is told.
+        network, optimizer: what learns.
+        state: name of the file to resume from.
+        identity: what a saved state must agree in, beside ``config``.
+
+    Attributes:
+        step, elapsed: steps and seconds done, earlier sessions included.
+
+    Raises:
+        CheckpointError: the saved state is damaged, or of other settings.
+    """
+
+    def __init__(
+        self,
+        config: Settings,
+        options: RunOptions,
+        reporter: Reporter,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        state: str,
+        identity: dict[str, str],
+    ) -> None:
+        self.config, self.options, self.reporter = config, options, reporter
+        self.network, self.optimizer = network, optimizer
+        self.step, self.elapsed = 0, 0.0
+        self._path = options.out / state
+        settings: dict[str, Any] = dataclasses.asdict(config)  # type: ignore[call-overload]
+        del settings["steps"], settings["minutes"]  # a run may be made longer or shorter
+        self._identity = {"config": json.dumps(settings, sort_keys=True), **identity}
+        if options.resume and self._path.exists():
+            self._resume()
+
+    def run(
+        self,
+        stopped: Callable[[], bool],
+        train_step: Callable[[float], float],
+        validate: Callable[[], Result],
+        finish: Callable[[Result], checkpoints.Checkpoint],
+    ) -> Path:
+        """Train until the schedule ends or ``stopped``; return where the model is.
+
+        Args:
+            stopped: asked before each step.
+            train_step: one step at a learning rate; returns its loss.
+            validate: measures, and tells so.
+            finish: the checkpoint, given the last result.
+        """
+        options = self.options
+        began, first_step, earlier = time.monotonic(), self.step, self.elapsed
+        while True:
+            self.elapsed = earlier + time.monotonic() - began
+            fraction = self._fraction()
+            if fraction >= 1 or stopped():
+                break
+            lr = self._learning_rate(fraction)
+            loss = train_step(lr)
+            self.step += 1
+            seconds = time.monotonic() - began
+            speed = (self.step - first_step) * self.config.batch / seconds
+            self.reporter.progress(
+                Progress(self.step, fraction, earlier + seconds, speed, loss, lr)
+            )
+            if self.step % options.validate_every == 0:
+                validate()
+            if self.step % options.save_every == 0:
+                self._save()
+        self._save()  # first: who sends SIGTERM may not wait for long
+        path = options.out / MODEL
+        checkpoints.save(finish(validate()), path)
+        if fraction < 1:
+            self.reporter.message(f"stopped at step {self.step}; run again to resume")
+        return path
+
+    def card(self, videos: int, result: Any) -> dict[str, Any]:
+        """What a checkpoint says of the run; ``result`` is a dataclass."""
+        return {
+            "training": dataclasses.asdict(self.config),  # type: ignore[call-overload]
+            "steps": self.step,
+            "minutes": round(self.elapsed / 60, 1),
+            "device": self.options.device,
+            "videos": videos,
+            "validation": dataclasses.asdict(result),
+        }
+
+    def _fraction(self) -> float:
+        config = self.config
+        by_steps = self.step / config.steps if config.steps else 0.0
+        by_time = self.elapsed / (60 * config.minutes) if config.minutes else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    def _learning_rate(self, fraction: float) -> float:
+        warm = min(1.0, (self.step + 1) / WARMUP)
+        return self.config.lr * warm * 0.5 * (1 + math.cos(math.pi * fraction))
+
+    def _save(self) -> None:
+        info = {"step": self.step, "elapsed": self.elapsed, **self._identity}
+        save_state(self._path, self.network, self.optimizer, info)
+
+    def _resume(self) -> None:
+        state = read_state(self._path)
+        try:
+            step, elapsed = int(state.info["step"]), float(state.info["elapsed"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{self._path}: damaged: {error}") from error
+        if any(state.info.get(key) != value for key, value in self._identity.items()):
+            raise CheckpointError(
+                f"{self._path}: was saved under other settings or for another --init; "
+                "use those, another --out, or --restart"
+            )
+        state.restore(self.network, self.optimizer)
+        self.step, self.elapsed = step, elapsed
+        self.reporter.message(f"resumed at step {self.step}")
