@@ -34,20 +34,21 @@ train: $(READY)
 	$(TRAIN) $(RECIPE) --model paper --out runs/paper --minutes 97 --lr 1e-3 --commitment 0.25 \
 	  --delay 150
 	$(TRAIN) $(RECIPE) --init runs/paper/model.safetensors --out runs/base --minutes 75 --lr 1e-3 \
-	  --commitment 0.25 --delay 100 --level-weights 6,13,40,20,20
+	  --commitment 0.25 --delay 100 --level-weights 6,13,40,30
 	$(TRAIN) $(RECIPE) $(STILLS) --init runs/base/model.safetensors --out runs/longer --minutes 330 \
-	  --lr 6e-4 --commitment 0.25 --delay 0 --level-weights 6,13,26,24,30
+	  --lr 6e-4 --commitment 0.25 --delay 0 --level-weights 6,13,26,40
 	$(TRAIN) --stage prior --init runs/longer/model.safetensors --out runs/priced --chunks 3000 \
 	  --minutes 60
 	$(TRAIN) $(RECIPE) $(STILLS) --init runs/priced/model.safetensors --out runs/joint --minutes 100 \
 	  --lr 4e-4 --commitment 0.25 --delay 0 --trade 0.3 --reconstruction log-visible \
-	  --level-weights 8,18,30,24,20
+	  --level-weights 8,18,30,35
 	$(TRAIN) $(RECIPE) $(STILLS) --init runs/joint/model.safetensors --out runs/decoder \
-	  --minutes 31 --lr 4e-4 --commitment 0 --decoder-only --level-weights 8,18,28,22,24
-	$(TRAIN) --stage prior --init runs/decoder/model.safetensors --out runs/prior --chunks 6000 \
-	  --minutes 60 --planes 3 --step 80
-	$(TRAIN) --stage restoration --init runs/prior/model.safetensors --out runs/restoration \
-	  --chunks 1500 --minutes 28
+	  --minutes 31 --lr 4e-4 --commitment 0 --decoder-only --level-weights 8,18,28,35
+	$(TRAIN) --stage prior --init runs/decoder/model.safetensors --out runs/prior --chunks 12000 \
+	  --minutes 90
+	$(TRAIN) --stage details --init runs/prior/model.safetensors --out runs/details
+	$(TRAIN) --stage restoration --init runs/details/model.safetensors --out runs/restoration \
+	  --chunks 2400 --minutes 90
 
 # Rate, distortion and speed beside the peers; writes docs/results.md, docs/sizes.md and
 # docs/operating.md. Results of single clips are cached for the first.

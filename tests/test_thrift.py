@@ -7,14 +7,27 @@ import pytest
 import torch
 from video_builders import scene
 
-from vqcodec.entropy.details import CONTEXTS, ENTRIES, Known, Planes
-from vqcodec.entropy.tables import Table
+from vqcodec.entropy.details import CONTEXTS, ENTRIES, Known
+from vqcodec.entropy.prior import Prior
+from vqcodec.entropy.synthetic import random_config, random_tensors
+from vqcodec.entropy.tables import costs_of
 from vqcodec.model.config import PRESETS, DetailConfig
 from vqcodec.model.details import analyse, dequantise, quantise
 from vqcodec.thrift import thrifty
-from vqcodec.train.details import _count, costs_of
 
 DETAILS = DetailConfig(planes=3, step=48)
+CODES = [np.zeros((2, 4, 6), np.int16)]
+
+
+class Counter(Known):
+    def __init__(self, grid):
+        super().__init__(grid)
+        self.counts = np.zeros((CONTEXTS, ENTRIES[1]))
+
+    def run(self, colour, contexts, places):
+        symbols = super().run(colour, contexts, places)
+        np.add.at(self.counts, (contexts, np.minimum(symbols, 2)), 1)
+        return symbols
 
 
 class Bits(Known):
@@ -43,46 +56,57 @@ def grids(aims):
 
 
 @pytest.fixture(scope="module")
-def tables(grids):
-    counts = [np.zeros((CONTEXTS, ENTRIES[0])), np.zeros((CONTEXTS, 3)), np.zeros((CONTEXTS, 3))]
-    _count(grids, counts)
-    return [Table(costs_of(found)) for found in counts]
+def prior(grids):
+    """It knows how often symbols are in each context, the contexts being chosen by chance."""
+    config = dataclasses.replace(random_config([(8, 8, 16)], hidden=4, embedding=2), planes=3)
+    tensors = random_tensors(config, 0)
+    for plane in range(3):
+        costs = f"details.{plane}.costs"
+        tensors[costs] = np.abs(tensors[costs])
+    planes = Prior.from_tensors(config, tensors).planes(CODES, grids[0].shape)
+    for plane, grid in enumerate(grids):
+        planes.code(counter := Counter(grid))
+        found = costs_of(counter.counts)
+        if plane == 0:  # the greater magnitudes cost as much as any
+            found = np.concatenate([found, np.repeat(found[:, 2:] + np.int8(0), 28, 1)], 1)
+        tensors[f"details.{plane}.costs"] = found
+    return Prior.from_tensors(config, tensors)
 
 
-def score(planes, aims, tables, price):
+def score(planes, aims, prior, price):
     found = dequantise([torch.from_numpy(plane)[None] for plane in planes], DETAILS)
     error = float((found - aims).square().sum())
-    state = Planes(planes[0].shape)
+    state = prior.planes(CODES, planes[0].shape)
     bits = 0.0
-    for plane, table in zip(planes, tables, strict=False):
-        coder = Bits(plane, table)
+    for plane, found in zip(planes, prior.details, strict=False):
+        coder = Bits(plane, found.table)
         state.code(coder)
         bits += coder.total
     return error, bits, error + price * bits
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_d_and_r_together_fall(grids, aims, tables, count):
+def test_d_and_r_together_fall(grids, aims, prior, count):
     planes = grids[:count]
     coefficients = aims[0].numpy()
     bits = []
     for price in (100.0, 1000.0, 10000.0):
-        last = thrifty(planes, coefficients, DETAILS, tables, price)
-        natural = score(planes, aims, tables, price)
-        chosen = score([*planes[:-1], last], aims, tables, price)
+        last = thrifty([*CODES, *planes], coefficients, DETAILS, prior, price)
+        natural = score(planes, aims, prior, price)
+        chosen = score([*planes[:-1], last], aims, prior, price)
         assert chosen[2] <= natural[2]
         bits.append(chosen[1])
         assert last.dtype == np.int16
     assert bits[0] > bits[1] > bits[2]
 
 
-def test_at_any_price_hardly_a_bit_is_left(grids, aims, tables):
-    last = thrifty(grids[:1], aims[0].numpy(), DETAILS, tables, 1e9)
-    assert score([last], aims, tables, 1)[1] < 0.3 * score(grids[:1], aims, tables, 1)[1]
+def test_at_any_price_hardly_a_bit_is_left(grids, aims, prior):
+    last = thrifty([*CODES, grids[0]], aims[0].numpy(), DETAILS, prior, 1e9)
+    assert score([last], aims, prior, 1)[1] < 0.3 * score(grids[:1], aims, prior, 1)[1]
 
 
-def test_free_bits_leave_what_is_nearest(grids, aims, tables):
-    last = thrifty(grids, aims[0].numpy(), DETAILS, tables, 0.0)
+def test_free_bits_leave_what_is_nearest(grids, aims, prior):
+    last = thrifty([*CODES, *grids], aims[0].numpy(), DETAILS, prior, 0.0)
     kept = dequantise([torch.from_numpy(p)[None] for p in (*grids[:-1], last)], DETAILS)
     natural = dequantise([torch.from_numpy(p)[None] for p in grids], DETAILS)
     assert ((kept - aims).abs() <= (natural - aims).abs() + 1e-3).all()

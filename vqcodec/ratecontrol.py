@@ -277,7 +277,7 @@ class Survey:
         prior = self._codec.prior
         codes = len(prior.levels)
         bits = [float(part.sum()) for part in prior.cost(grids[:codes], before)]
-        bits += prior.detail_bits(grids[codes:])
+        bits += prior.detail_bits(grids)
         raw = [self._header_at(q).raw_bytes(frames) for q in range(1, len(grids) + 1)]
         return np.minimum(np.cumsum(bits) / 8 + 1 + np.arange(len(bits)), raw)
 

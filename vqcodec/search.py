@@ -87,7 +87,7 @@ def search(
     coefficients = network.lacking(clips, codes)
     planes = network.details(coefficients, quality - count)
     if prior is not None and price is not None:
-        planes[-1] = _last_plane(network, coefficients, planes, prior, freedom * price)
+        planes[-1] = _last_plane(network, coefficients, [*codes, *planes], prior, freedom * price)
     return (*codes, *planes)
 
 
@@ -99,21 +99,21 @@ def _worth(
     error = (255 * (network.decode(grids) - clips)).square().flatten(1).sum(1) / 3
     bits = [
         sum(float(cost.sum()) for cost in prior.cost(chunk[: len(codes)]))
-        + sum(prior.detail_bits(chunk[len(codes) :]))
+        + sum(prior.detail_bits(chunk))
         for chunk in _chunks(grids)
     ]
     return error / torch.tensor(bits, device=error.device).clamp(min=1)
 
 
 def _last_plane(
-    network: MSVQVAE, coefficients: Tensor, planes: list[Tensor], prior: Prior, price: Tensor
+    network: MSVQVAE, coefficients: Tensor, grids: list[Tensor], prior: Prior, price: Tensor
 ) -> Tensor:
     details = network.config.details
     assert details is not None
     chosen = [
-        thrifty(chunk, aims, details, prior.detail_tables, 3 * worth)
+        thrifty(chunk, aims, details, prior, 3 * worth)
         for chunk, aims, worth in zip(
-            _chunks(planes), coefficients.cpu().numpy(), price.tolist(), strict=True
+            _chunks(grids), coefficients.cpu().numpy(), price.tolist(), strict=True
         )
     ]
     return torch.from_numpy(np.stack(chosen)).to(coefficients.device)

@@ -8,12 +8,14 @@ those before it hold is twice as large at least, and later planes refine it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
-from vqcodec.entropy.details import COLOURS, Grid, Integers, Known, Planes, Symbols, refined
-from vqcodec.entropy.tables import Table
+from vqcodec.entropy.context import Shape
+from vqcodec.entropy.details import COLOURS, Grid, Integers, Known, Symbols, refined
+from vqcodec.entropy.prior import Prior
 from vqcodec.model.config import DetailConfig
 
 Floats = npt.NDArray[np.float32]
@@ -23,25 +25,26 @@ def thrifty(
     grids: Sequence[Grid],
     coefficients: Floats,
     config: DetailConfig,
-    tables: Sequence[Table],
+    prior: Prior,
     price: float,
 ) -> Grid:
     """The last of a chunk's planes, so that squared error and bits come to the least together.
 
     Args:
-        grids: the planes (3 F, H, W) as quantised.
+        grids: codes, and the planes (3 F, H, W) behind them as quantised.
         coefficients: what they stand for, of the same shape, in 8-bit values.
         config: of the details.
-        tables: of all planes.
+        prior: what symbols cost.
         price: squared error, of 8-bit values and summed over the colours, that a bit is worth.
     """
-    planes, known = Planes(grids[0].shape), np.zeros_like(grids[0])
-    for plane, grid in enumerate(grids[:-1]):
+    codes, before = grids[: len(prior.levels)], grids[len(prior.levels) : -1]
+    planes, known = prior.planes(codes, cast(Shape, grids[-1].shape)), np.zeros_like(grids[-1])
+    for plane, grid in enumerate(before):
         planes.code(Known(grid))
         known = 2 * refined(known, grid, plane).astype(np.int16)
-    last = len(grids) - 1
+    last = len(before)
     step = config.step_at(last)
-    costs = tables[last].bits * np.float32(price / step**2)
+    costs = prior.details[last].table.bits * np.float32(price / step**2)
     return planes.code(_Chooser(grids[-1], coefficients / step, known, config, last, costs))
 
 

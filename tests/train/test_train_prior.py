@@ -17,6 +17,7 @@ from vqcodec.errors import CheckpointError, OutputError
 from vqcodec.model.checkpoint import load, read_safetensors
 from vqcodec.train import codes as codes_module
 from vqcodec.train.codes import Codes, Sequences, encode_training, encode_validation
+from vqcodec.train.details import DetailTraining, train_details
 from vqcodec.train.loop import MODEL
 from vqcodec.train.prior import STATE, PriorTraining, _Grids, _Run, train_prior
 
@@ -291,45 +292,23 @@ def test_options_of_the_other_stage_are_refused(videos, tiny, tmp_path, argument
 # Details
 
 
-def test_details_come_with_a_prior(quick, options):
-    """Files of a model with details need no other packer, and it costs fewer bits than raw."""
-    from vqcodec.codec import Codec
-    from vqcodec.entropy.coder import decode, encode
-
-    config = dataclasses.replace(quick, planes=2, step=64.0, detail_chunks=3)
-    model = load(train_prior(config, options, Recorder()))
-    assert [grid.entries for grid in model.config.detail_grids] == [31, 3]
-    codec = Codec(model)
-    frames = (np.random.default_rng(0).random((16, 16, 16, 3)) * 255).astype(np.uint8)
-    grids = codec.encode(frames)
-    shapes = [grid.shape for grid in grids]
-    assert shapes[-2:] == [(48, 16, 16)] * 2
-    stream, lengths = encode(codec.prior, grids)
-    decoded = decode(codec.prior, stream, shapes)
-    assert all(map(np.array_equal, decoded, grids))
-    assert len(stream) - lengths[-3] < 48 * 16 * 16  # raw: 7 bits each
-
-    def error(quality):
-        return np.square(codec.decode(grids[:quality]).astype(float) - frames).mean()
-
-    codes = len(model.config.code_grids)
-    assert error(codes + 2) < error(codes + 1) < error(codes)
-
-
-def test_details_are_left_behind_where_none_are_asked_for(quick, options, tmp_path):
-    with_details = dataclasses.replace(quick, planes=1, detail_chunks=1)
-    first = train_prior(with_details, options, Recorder())
+def test_details_stay_as_they_are(quick, options, tmp_path):
+    """Another prior for the same codes leaves what follows them alone."""
+    first = train_prior(quick, options, Recorder())
+    details = DetailTraining(
+        planes=1, step=64.0, chunks=2, frames=16, size=16, steps=1, minutes=None
+    )
+    behind = dataclasses.replace(options, init=first, out=tmp_path / "details")
+    before = load(train_details(details, behind, Recorder()))
     recorder = Recorder()
-    elsewhere = dataclasses.replace(options, init=first, out=tmp_path / "second")
-    again = load(train_prior(quick, elsewhere, recorder))
+    elsewhere = dataclasses.replace(options, init=behind.out / MODEL, out=tmp_path / "second")
+    after = load(train_prior(dataclasses.replace(quick, lr=1e-2), elsewhere, recorder))
     assert "goes on from the prior of --init" in recorder.messages
-    assert again.config.details is None
-    assert again.prior.config.planes == 0
-
-
-def test_counting_can_be_interrupted(quick, options):
-    config = dataclasses.replace(quick, planes=1, detail_chunks=1000)
-    recorder = Recorder()
-    recorder.after_sequence = lambda _done: len(recorder.done) > 8 and interrupt_at(0)(0)
-    assert train_prior(config, options, recorder) is None
-    assert not (options.out / MODEL).exists()
+    assert after.config == before.config
+    assert after.prior.config.planes == 1
+    same = {
+        name: torch.equal(tensor, after.prior.tensors[name])
+        for name, tensor in before.prior.tensors.items()
+    }
+    assert all(kept for name, kept in same.items() if name.startswith("details."))
+    assert not all(same.values())

@@ -14,6 +14,7 @@ from vqcodec.cli.train import train as command
 from vqcodec.errors import CheckpointError, OutputError
 from vqcodec.model.checkpoint import load, read_safetensors
 from vqcodec.train.config import RunOptions, TrainConfig
+from vqcodec.train.details import DetailTraining, train_details
 from vqcodec.train.loop import MODEL, train
 from vqcodec.train.prior import PriorTraining, train_prior
 from vqcodec.train.restoration import STATE, RestorationTraining, train_restoration
@@ -24,11 +25,16 @@ def detailed(tiny, videos, tmp_path_factory):
     """The tiny model with two planes of details and a prior."""
     folder = tmp_path_factory.mktemp("detailed")
     config = PriorTraining(
-        chunks=2, frames=16, size=16, hidden=4, embedding=2, batch=1, steps=1, minutes=None,
-        planes=2, step=32.0, detail_chunks=4,
+        chunks=2, frames=16, size=16, hidden=4, embedding=2, batch=1, steps=1, minutes=None
     )  # fmt: skip
-    options = RunOptions((videos,), folder / "out", folder / "cache", init=tiny)
-    return train_prior(config, options, Recorder())
+    options = RunOptions((videos,), folder / "prior", folder / "cache", init=tiny)
+    options = dataclasses.replace(
+        options, init=train_prior(config, options, Recorder()), out=folder / "details"
+    )
+    details = DetailTraining(
+        planes=2, step=32.0, chunks=4, frames=16, size=16, steps=1, minutes=None
+    )
+    return train_details(details, options, Recorder())
 
 
 @pytest.fixture
@@ -121,21 +127,23 @@ def test_what_does_not_fit_is_refused(quick, options, tiny, tmp_path):
             dataclasses.replace(quick, **change)
 
 
-def test_other_stages_leave_it_behind(quick, options, recorder, tmp_path):
-    """It is for the details it was trained behind, and these go too."""
+def test_it_goes_where_what_it_restores_behind_does(quick, options, recorder, tmp_path):
     path = train_restoration(quick, options, Recorder())
     start = dataclasses.replace(options, init=path)
-    prior = PriorTraining(
-        chunks=2, frames=16, size=16, hidden=4, embedding=2, batch=1, steps=1, minutes=None,
-        planes=1, detail_chunks=1,
-    )  # fmt: skip
-    again = load(train_prior(prior, dataclasses.replace(start, out=tmp_path / "a"), Recorder()))
-    assert again.config.details.width == 0
-    assert not any(name.startswith("restoration.") for name in again.tensors)
-    again.build()
+    details = DetailTraining(planes=1, chunks=2, frames=16, size=16, steps=1, minutes=None)
+    other = load(train_details(details, dataclasses.replace(start, out=tmp_path / "a"), Recorder()))
+    assert other.config.details.width == 0
+    assert not any(name.startswith("restoration.") for name in other.tensors)
+    other.build()
     network = TrainConfig(model="tiny", frames=16, size=16, batch=2, steps=1, perceptual="none")
     after = load(train(network, dataclasses.replace(start, out=tmp_path / "b"), recorder))
     assert after.config.details is None
+    prior = PriorTraining(
+        chunks=2, frames=16, size=16, hidden=4, embedding=2, batch=1, steps=1, minutes=None
+    )
+    kept = load(train_prior(prior, dataclasses.replace(start, out=tmp_path / "c"), Recorder()))
+    assert kept.config == load(path).config
+    kept.build()
 
 
 def test_from_the_command_line(videos, detailed, tmp_path):

@@ -37,7 +37,7 @@ class Recorder:
     def predicted(self, step, result):
         self.results.append((step, result))
 
-    restored = predicted
+    restored = detailed = predicted
 
 
 def interrupt_at(number, name=signal.SIGTERM):

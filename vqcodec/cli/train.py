@@ -24,6 +24,7 @@ from vqcodec.train.config import (
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+    from vqcodec.train.details import DetailValidation
     from vqcodec.train.loop import Progress
     from vqcodec.train.prior import PriorValidation
     from vqcodec.train.restoration import RestorationValidation
@@ -73,26 +74,24 @@ def _default(value: object) -> str:
 )
 @click.option(
     "--stage",
-    type=click.Choice(("autoencoder", "prior", "restoration")),
+    type=click.Choice(("autoencoder", "prior", "details", "restoration")),
     default="autoencoder",
     show_default=True,
-    help="The network, what predicts the indices of --init's, or what restores behind its details.",
+    help="The network, what predicts its indices, details behind them, or what restores there.",
 )
 @click.option("--out", type=FOLDER, help="  [default: runs/base, or runs/STAGE]")
 @click.option("--cache", type=FOLDER, help="Where decoded footage is kept.")
 @click.option("--model", help="Architecture, by name." + _default(PAPER.model))
 @click.option("--init", type=FILE, help="Fine-tune this checkpoint.")
 @click.option(
-    "--chunks", type=click.IntRange(1), help="Chunks of footage that teach a prior or restoration."
+    "--chunks", type=click.IntRange(1), help="Chunks of footage that teach all but the network."
 )
 @click.option(
     "--hidden",
     type=click.IntRange(1, 256),
     help="Width of a prior; twice that at the last level before the residual stages.",
 )
-@click.option(
-    "--planes", type=click.IntRange(0, MAX_PLANES), help="Planes of details to add with a prior."
-)
+@click.option("--planes", type=click.IntRange(1, MAX_PLANES), help="Planes of details.")
 @click.option("--step", type=click.FloatRange(1, 1024), help="Of the first plane, in 8-bit values.")
 @click.option("--width", type=click.IntRange(1, 4096), help="Channels of the restoration.")
 @click.option("--blocks", type=click.IntRange(1, 64), help="Residual blocks of the restoration.")
@@ -195,8 +194,9 @@ def train(
     shared out. The result is OUT/model.safetensors: use it with --model, or put it into weights/.
 
     With --stage prior the network of --init stays as it is, and learns to predict its indices from
-    each other: files get smaller, pictures stay the same. With --stage restoration pictures with
-    details come closer to their source, and files stay the same.
+    each other: files get smaller, pictures stay the same. With --stage details there are further
+    quality levels behind them. With --stage restoration pictures of these come closer to their
+    source, and files stay the same.
     """
     import torch
 
@@ -220,6 +220,7 @@ def train(
     run = {
         "autoencoder": _train_network,
         "prior": _train_prior,
+        "details": _train_details,
         "restoration": _train_restoration,
     }[stage]
     with _Report(quiet=quiet, as_json=as_json) as report:
@@ -250,31 +251,47 @@ def _train_network(settings: dict[str, Any], where: RunOptions, report: _Report)
 def _train_prior(settings: dict[str, Any], where: RunOptions, report: _Report) -> Path | None:
     from vqcodec.train.prior import PriorTraining, train_prior
 
-    if where.init is None:
-        raise click.UsageError("--stage prior needs --init, the checkpoint that it is for")
-    network_only = {
-        "vgg_weights": where.vgg_weights,
-        "fp32": not where.bf16 or None,
-        "stills": where.stills or None,
-    }
-    given = settings | {name: value for name, value in network_only.items() if value is not None}
-    _refuse_all_but(PriorTraining, given, "prior")
+    _check_later_stage("prior", PriorTraining, settings, where, fp32=True)
     if "steps" in settings:
         settings = {"minutes": None} | settings
     return train_prior(PriorTraining(**settings), where, report)
 
 
+def _train_details(settings: dict[str, Any], where: RunOptions, report: _Report) -> Path | None:
+    from vqcodec.train.details import DetailTraining, train_details
+
+    _check_later_stage("details", DetailTraining, settings, where, fp32=True)
+    if "steps" in settings:
+        settings = {"minutes": None} | settings
+    return train_details(DetailTraining(**settings), where, report)
+
+
 def _train_restoration(settings: dict[str, Any], where: RunOptions, report: _Report) -> Path | None:
     from vqcodec.train.restoration import RestorationTraining, train_restoration
 
-    if where.init is None:
-        raise click.UsageError("--stage restoration needs --init, the checkpoint that it is for")
-    unused = {"vgg_weights": where.vgg_weights, "stills": where.stills or None}
-    given = settings | {name: value for name, value in unused.items() if value is not None}
-    _refuse_all_but(RestorationTraining, given, "restoration")
+    _check_later_stage("restoration", RestorationTraining, settings, where)
     if "steps" in settings:
         settings = {"minutes": None} | settings
     return train_restoration(RestorationTraining(**settings), where, report)
+
+
+def _check_later_stage(
+    stage: str, config: type[Any], settings: dict[str, Any], where: RunOptions, fp32: bool = False
+) -> None:
+    """Refuse what a stage after the network's does not know; with ``fp32``, also --fp32.
+
+    Raises:
+        click.UsageError: there is no checkpoint to go on from, or a setting means nothing here.
+    """
+    if where.init is None:
+        raise click.UsageError(f"--stage {stage} needs --init, the checkpoint that it is for")
+    unused = {
+        "vgg_weights": where.vgg_weights,
+        "stills": where.stills or None,
+        "fp32": (fp32 and not where.bf16) or None,
+    }
+    given = settings | {name: value for name, value in unused.items() if value is not None}
+    _refuse_all_but(config, given, stage)
 
 
 def _refuse_all_but(config: type[Any], settings: dict[str, Any], stage: str) -> None:
@@ -375,6 +392,13 @@ class _Report:
         perplexity = ", ".join(f"{value:.0f}" for value in result.perplexity)
         self._line(
             f"step {step}: {levels} bpp {measure}; perplexity {perplexity}",
+            {"step": step, "validation": vars(result)},
+        )
+
+    def detailed(self, step: int, result: DetailValidation) -> None:
+        planes = ", ".join(f"{bpp:.4f}" for bpp in result.bpp)
+        self._line(
+            f"step {step}: bits a pixel, plane by plane: {planes}",
             {"step": step, "validation": vars(result)},
         )
 

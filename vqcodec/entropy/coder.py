@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from vqcodec.entropy.config import LevelPrior
 from vqcodec.entropy.context import RUN, Canvas, Grid, Rows, Run, Shape
-from vqcodec.entropy.details import COLOURS, Integers, Known, Planes, Symbols, passes
+from vqcodec.entropy.details import COLOURS, Integers, Known, Symbols, passes
 from vqcodec.entropy.prior import Prior, known
 from vqcodec.entropy.tables import EXTENT, Table
 from vqcodec.errors import FormatError
@@ -105,11 +105,11 @@ def encode_many(
                 writer.end_level()
         for i, writer in zip(batch, writers, strict=True):
             details = chunks[i][len(prior.levels) :]
-            planes = Planes(shapes[i][-1]) if details else None
-            for grid, table in zip(details, prior.detail_tables, strict=False):
-                assert planes is not None
-                planes.code(_PlaneWriter(writer, table, grid))
-                writer.end_level()
+            if details:
+                planes = prior.planes(chunks[i][codes], shapes[i][-1])
+                for grid, plane in zip(details, prior.details, strict=False):
+                    planes.code(_PlaneWriter(writer, plane.table, grid))
+                    writer.end_level()
         encoded |= {i: writer.finish() for i, writer in zip(batch, writers, strict=True)}
     return [encoded[i] for i in range(len(chunks))]
 
@@ -152,10 +152,12 @@ def decode_many(
         whole = len(wanted) == len(shapes[batch[0]])
         for column, (i, reader) in enumerate(zip(batch, readers, strict=True)):
             grids = [canvas.grid(number)[column].astype(np.int16) for number in range(len(codes))]
-            planes = Planes(wanted[-1]) if len(wanted) > len(codes) else None
-            for table in prior.detail_tables[: len(wanted) - len(codes)]:
+            more = prior.details[: len(wanted) - len(codes)]
+            planes = prior.planes(grids, wanted[-1]) if more else None
+            for plane in more:
                 assert planes is not None
-                grids.append(planes.code(_PlaneReader(reader, table, wanted[-1][0] // COLOURS)))
+                frames = wanted[-1][0] // COLOURS
+                grids.append(planes.code(_PlaneReader(reader, plane.table, frames)))
                 if ends is not None and len(grids) < len(shapes[i]):
                     reader.expect_end(ends[i][len(grids) - 1])
             decoded[i] = reader.error(whole) or grids

@@ -14,7 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vqcodec.entropy.details import CONTEXTS, ENTRIES
+from vqcodec.entropy.details import (
+    COLOURS,
+    CONTEXTS,
+    ENTRIES,
+    HIDDEN,
+    INPUTS,
+    SPACES,
+    TIMES,
+)
 from vqcodec.errors import CheckpointError
 from vqcodec.limits import MAX_ENTRIES, MAX_LEVELS, MAX_PLANES
 
@@ -198,8 +206,18 @@ class PriorConfig:
                 f"{number}.b_low": ("int32", (high, low)),
             }
         for plane in range(self.planes):
-            shape = CONTEXTS, ENTRIES[min(plane, 1)]
-            tensors[f"details.{plane}"] = "int8", shape
+            tensors |= {
+                f"details.{plane}.costs": ("int8", (CONTEXTS, ENTRIES[min(plane, 1)])),
+                f"details.{plane}.still": ("int32", (COLOURS, TIMES * SPACES)),
+                f"details.{plane}.time": ("int32", (COLOURS, TIMES, HIDDEN)),
+                f"details.{plane}.space": ("int32", (COLOURS, SPACES, HIDDEN)),
+                f"details.{plane}.w1": ("int8", (INPUTS, HIDDEN)),
+                f"details.{plane}.w2": ("int8", (HIDDEN,)),
+                f"details.{plane}.b2": ("int32", (1,)),
+            }
+            for number, level in enumerate(self.levels):
+                shape = level.entries, HIDDEN + 1
+                tensors[f"details.{plane}.codes.{number}"] = "int8", shape
         return tensors
 
     def to_json(self) -> str:

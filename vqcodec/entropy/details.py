@@ -3,8 +3,8 @@
 A plane is a grid (3 F, H, W) of symbols, as ``docs/format.md`` lays it out. The first holds rounded
 coefficients, each further one what halving the step adds. Nearly all symbols are 0, and what is not
 lies close together: in frequency, in blocks side by side, and in all colours at once. So each
-coefficient spreads its magnitude over those around it, and how much has come together at a place
-says how likely something is there. A table has the costs for each such context. All are integers.
+coefficient spreads its magnitude over those around it, and what has come together at a place is
+what a :class:`Predictor` goes by to choose a context. All are integers.
 """
 
 from __future__ import annotations
@@ -27,64 +27,88 @@ LIMIT = 15  # greatest magnitude in the first plane
 ENTRIES = (2 * LIMIT + 1, 3)  # symbols of the first plane, and of each further one
 
 _MARGIN = 2  # of absent coefficients behind each axis of frequency; 1 block behind the others
-_AROUND, _BESIDE = 64, 128  # least sums that are no longer told apart
-_AROUND_EDGES = (1, 2, 3, 4, 6, 9, 13, 19, 29)
-_BESIDE_EDGES = (1, 3, 6, 10, 16, 26, 46)
-_BAND_EDGES = (1, 2, 3, 5, 7, 9, 12, 16, 21)
-_SUMS = (len(_AROUND_EDGES) + 1) * (len(_BESIDE_EDGES) + 1)
-_BANDS = len(_BAND_EDGES) + 1
-_ZERO = 4 * _BANDS * _SUMS  # contexts of coefficients that were 0 so far
-_KNOWN_EDGES = (3, 9, 19)
-CONTEXTS = _ZERO + 3 * (len(_KNOWN_EDGES) + 1)
+_FIELD = 16  # bits of each of the four sums that a cell of the canvas holds
+_SUMS = 4
+INPUTS = 2 * _SUMS + 2  # of a predictor
 
-# How magnitudes spread: (frequency in time, in height, in width) and weight.
-_NEAR = tuple(
-    (*step, 2) for axis in np.eye(3, dtype=int).tolist() for step in (axis, [-a for a in axis])
-)
-_FURTHER = tuple((2 * t, 2 * y, 2 * x, 1) for t, y, x, _ in _NEAR) + tuple(
-    (t, y, x, 1)
+_LARGEST = 4095  # sum or magnitude that is told apart from all above it
+_TIME_EDGES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 22)  # of 32 frequencies in time
+TIMES = len(_TIME_EDGES) + 1
+SPACES = BLOCK * BLOCK
+
+# Of a predictor, and of the contexts it tells apart: of coefficients with something around them and
+# as many again of those with nothing, then of those that are not 0 so far.
+HIDDEN = 16
+CLASSES = 64
+KNOWN = 12
+CONTEXTS = 2 * CLASSES + KNOWN
+
+# How magnitudes spread: (frequency in time, in height, in width).
+_TIME = ((1, 0, 0), (-1, 0, 0))
+_SPACE = ((0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
+_NEAR = _TIME + _SPACE
+_DIAGONAL = tuple(
+    (t, y, x)
     for t in (-1, 0, 1)
     for y in (-1, 0, 1)
     for x in (-1, 0, 1)
     if abs(t) + abs(y) + abs(x) == 2
 )
-_BESIDE_STEPS = ((0, 0, 0, 3), *((t, y, x, 1) for t, y, x, _ in _NEAR))
 _SIDES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 
 
-def _lut() -> npt.NDArray[np.int16]:
-    """Context within a band, by 128 · sum around + sum beside."""
-    around = np.digitize(np.arange(_AROUND), _AROUND_EDGES)
-    beside = np.digitize(np.arange(_BESIDE), _BESIDE_EDGES)
-    return (around[:, None] * (len(_BESIDE_EDGES) + 1) + beside).astype(np.int16).ravel()
+def _twice(steps: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+    return tuple((2 * t, 2 * y, 2 * x) for t, y, x in steps)
 
 
-_LUT = _lut()
-_KNOWN_LUT = np.digitize(np.arange(_AROUND), _KNOWN_EDGES).astype(np.int16)
+# For each of the four sums: (step in frequency, step to another block, weight).
+_SPREAD: tuple[tuple[int, tuple[int, ...], tuple[int, int], int], ...] = (
+    *((0, step, (0, 0), 2) for step in _TIME),
+    *((0, step, (0, 0), 1) for step in _twice(_TIME)),
+    *((1, step, (0, 0), 2) for step in _SPACE),
+    *((1, step, (0, 0), 1) for step in _twice(_SPACE) + _DIAGONAL),
+    *((2, (0, 0, 0), side, 1) for side in _SIDES),
+    *((3, step, side, 1) for step in _NEAR for side in _SIDES),
+)
+
+
+def _logarithms() -> npt.NDArray[np.uint8]:
+    """By a sum or magnitude: 8 an octave, straight in between, 0 to 96."""
+    size = np.minimum(np.arange(1 << _FIELD), _LARGEST) + 1
+    octave = np.frexp(size)[1] - 1
+    steps: npt.NDArray[np.uint8] = (8 * octave + ((8 * size) >> octave) - 8).astype(np.uint8)
+    return steps
+
+
+_LOGARITHMS = _logarithms()
 
 
 @dataclass(frozen=True)
 class Geometry:
     """Where the coefficients of a chunk are, in the order of coding. N are those of one colour.
 
+    A *spot* is a place in frequency, the same in all blocks: the P blocks of a spot follow each
+    other, row by row.
+
     Attributes:
         cells: cells of the canvas of sums, margins included, for all colours.
         colour: of these, for one colour.
         place: (N,) place in a colour's part of the grid.
         cell: (N,) cell of the first colour's part of the canvas.
-        context: (N,) first context of the band.
+        blocks: P.
+        spot: (N / P,) row of a table (times, spaces), as :data:`TIMES` and :data:`SPACES` count.
         ends: where each pass ends.
-        around, beside: (offset in the canvas, weight) of what a magnitude spreads to.
+        spread: (offset in the canvas, what a magnitude of 1 adds there).
     """
 
     cells: int
     colour: int
     place: npt.NDArray[np.int32]
     cell: npt.NDArray[np.int32]
-    context: npt.NDArray[np.int16]
+    blocks: int
+    spot: npt.NDArray[np.int32]
     ends: tuple[int, ...]
-    around: tuple[Integers, Integers]
-    beside: tuple[Integers, Integers]
+    spread: tuple[Integers, Integers]
 
 
 def passes(frames: int) -> int:
@@ -93,6 +117,40 @@ def passes(frames: int) -> int:
 
 
 PASSES = passes(64)  # at most, as a chunk has up to 64 frames
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of the n coefficients of a pass before they are coded.
+
+    Attributes:
+        colour: 0 to 2.
+        spots: (n / P,) as of :class:`Geometry`; P coefficients, one of each block, at each.
+        blocks: P.
+        active: (a,) which of the n have anything around them.
+        inputs: uint8 (a, 4), (a, 9) or (a, 10) by colour, for those: logarithms of the four sums;
+            but for the first colour also of the four that it has, and of the magnitudes that the
+            colours before have there.
+        known: (k,) which of the n are not 0 so far.
+        sizes: (k,) their magnitudes in steps of the plane before.
+        around: (k,) the sum of magnitudes around them in their own block.
+    """
+
+    colour: int
+    spots: npt.NDArray[np.int32]
+    blocks: int
+    active: npt.NDArray[np.intp]
+    inputs: npt.NDArray[np.uint8]
+    known: npt.NDArray[np.intp]
+    sizes: Integers
+    around: Integers
+
+
+class Predictor(Protocol):
+    """Tells apart the contexts of a plane's coefficients."""
+
+    def contexts(self, seen: Seen) -> npt.NDArray[np.int16]:
+        """(n,): of each coefficient of a pass, in the order of coding."""
 
 
 class Coder(Protocol):
@@ -123,30 +181,21 @@ def geometry(frames: int, rows: int, columns: int) -> Geometry:
     place = ((t * BLOCK + i) * rows + y) * (BLOCK * columns) + j * columns + x
     number = t + i + j
     order = np.argsort(number, kind="stable")
-    band = np.digitize((64 * t // frames + 2) // 4 + i + j, _BAND_EDGES)
-
-    def offsets(steps: Sequence[tuple[int, ...]]) -> tuple[Integers, Integers]:
-        found = [
-            (sum(step * stride for step, stride in zip(steps_, strides, strict=False)), weight)
-            for *steps_, weight in steps
-        ]
-        return np.array([at for at, _ in found]), np.array([weight for _, weight in found])
-
-    around = offsets([(t, y, x, 0, 0, weight) for t, y, x, weight in _NEAR + _FURTHER])
-    beside = offsets(
-        [(t, y, x, *side, weight) for t, y, x, weight in _BESIDE_STEPS for side in _SIDES]
-    )
+    blocks = rows * columns
+    spot = (np.digitize(32 * t // frames, _TIME_EDGES) * BLOCK + i) * BLOCK + j
+    offsets = np.array([np.dot((*step, *side), strides) for _, step, side, _ in _SPREAD])
+    amounts = np.array([weight << _FIELD * sum_ for sum_, _, _, weight in _SPREAD])
     colour = int(np.prod(size))
-    lead = -min(0, int(around[0].min()), int(beside[0].min()))
+    lead = -int(offsets.min())
     return Geometry(
         cells=lead + COLOURS * colour + lead,
         colour=colour,
         place=place[order].astype(np.int32),
         cell=(lead + cell[order]).astype(np.int32),
-        context=(band[order] * _SUMS).astype(np.int16),
+        blocks=blocks,
+        spot=spot[order[::blocks]].astype(np.int32),
         ends=tuple(np.bincount(number).cumsum().tolist()),
-        around=around,
-        beside=beside,
+        spread=(offsets, amounts),
     )
 
 
@@ -176,31 +225,32 @@ class Planes:
 
     Args:
         shape: (3 F, H, W) of each plane's grid; H and W multiples of 8, F at most 64.
+        predictors: of its planes.
     """
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
+    def __init__(self, shape: tuple[int, int, int], predictors: Sequence[Predictor]) -> None:
         frames, height, width = shape
         self._shape = shape
+        self._predictors = predictors
         self._geometry = geometry(frames // COLOURS, height // BLOCK, width // BLOCK)
         # Of each colour in coding order: coefficients in steps of the present plane.
         self._values = np.zeros((COLOURS, len(self._geometry.place)), np.int16)
-        # Sums of magnitudes, weighed: in the same block, and in those at its sides.
-        self._around = np.zeros(self._geometry.cells, np.int16)
-        self._beside = np.zeros(self._geometry.cells, np.int16)
+        # What magnitudes add up to at each place: four sums, 16 bits each. None comes near 2^15.
+        self._sums = np.zeros(self._geometry.cells, np.int64)
         self._plane = 0
 
     def code(self, coder: Coder) -> Grid:
         """Code the next plane; returns its grid."""
-        geometry = self._geometry
+        geometry, predictor = self._geometry, self._predictors[self._plane]
         grid = np.zeros((COLOURS, len(geometry.place)), np.int16)
         if self._plane:  # in steps of half the size
-            for doubled in (self._values, self._around, self._beside):
-                doubled *= 2
+            self._values *= 2
+            self._sums *= 2
         for colour in range(COLOURS):
             begin = 0
             for end in geometry.ends[: coder.extent(colour)]:
                 here = slice(begin, end)
-                contexts = self._contexts(colour, here)
+                contexts = predictor.contexts(self._look(colour, here))
                 order = np.argsort(contexts, kind="stable")
                 places, symbols = geometry.place[here], np.empty(end - begin, np.int32)
                 symbols[order] = coder.run(colour, contexts[order], places[order])
@@ -210,24 +260,35 @@ class Planes:
         self._plane += 1
         return grid.reshape(self._shape)
 
-    def _contexts(self, colour: int, here: slice) -> npt.NDArray[np.int16]:
-        cells = self._geometry.cell[here] + colour * self._geometry.colour
-        around = np.minimum(self._around[cells], _AROUND - 1)
-        beside = np.minimum(self._beside[cells], _BESIDE - 1)
-        contexts: npt.NDArray[np.int16] = _LUT[around * np.int16(_BESIDE) + beside]
-        contexts += self._geometry.context[here]
+    def _look(self, colour: int, here: slice) -> Seen:
+        geometry = self._geometry
+        cells = geometry.cell[here]
+        own = self._sums[cells + colour * geometry.colour]
+        sums, any_ = [own], own
+        others = np.abs(self._values[:colour, here])
         if colour:
-            others = np.abs(self._values[0, here])
-            if colour == 2:
-                others += 2 * np.abs(self._values[1, here])
-            contexts += (1 + np.minimum(others, 2)) * np.int16(_BANDS * _SUMS)
-        if self._plane:
-            sizes = np.abs(self._values[colour, here]) // 2
-            known = np.flatnonzero(sizes)
-            sums = _KNOWN_LUT[around[known]]
-            classes = np.minimum(sizes[known], 3) - 1
-            contexts[known] = _ZERO + classes * np.int16(len(_KNOWN_EDGES) + 1) + sums
-        return contexts
+            sums.append(self._sums[cells])
+            any_ = sums[0] | sums[1] | others.any(0)
+        active = np.flatnonzero(any_)
+        inputs = np.empty((len(active), len(sums) * _SUMS + colour), np.uint8)
+        for number, fields in enumerate(sums):
+            part = slice(number * _SUMS, (number + 1) * _SUMS)
+            inputs[:, part] = _LOGARITHMS.take(_parts(fields[active]))
+        if colour:
+            inputs[:, 2 * _SUMS :] = _LOGARITHMS.take(others[:, active]).T
+        values = self._values[colour, here]
+        known = np.flatnonzero(values) if self._plane else np.empty(0, np.intp)
+        around = _parts(own[known])
+        return Seen(
+            colour=colour,
+            spots=geometry.spot[here.start // geometry.blocks : here.stop // geometry.blocks],
+            blocks=geometry.blocks,
+            active=active,
+            inputs=inputs,
+            known=known,
+            sizes=np.abs(values[known]) // 2,
+            around=around[:, 0].astype(np.int32) + around[:, 1],
+        )
 
     def _take_in(self, colour: int, here: slice, symbols: Symbols) -> None:
         """The symbols of a pass: what they make of the values, and what these spread to."""
@@ -237,12 +298,14 @@ class Planes:
         values[new] = refined(before, symbols[new], self._plane)
         more = np.abs(values[new]) - np.abs(before)
         cells = self._geometry.cell[here][new] + colour * self._geometry.colour
-        for sums, (offsets, weights) in (
-            (self._around, self._geometry.around),
-            (self._beside, self._geometry.beside),
-        ):
-            spread = (more[:, None] * weights).astype(np.int16)
-            np.add.at(sums, (cells[:, None] + offsets).ravel(), spread.ravel())
+        offsets, amounts = self._geometry.spread
+        spread = more[:, None].astype(np.int64) * amounts
+        np.add.at(self._sums, (cells[:, None] + offsets).ravel(), spread.ravel())
+
+
+def _parts(sums: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
+    """(n,) cells of the canvas → (n, 4) sums."""
+    return sums.astype("<i8", copy=False).view("<u2").reshape(-1, _SUMS)
 
 
 def refined(values: Integers, symbols: Integers, plane: int) -> Integers:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from vqcodec.entropy.config import LevelPrior, PriorConfig
 from vqcodec.entropy.context import RUN, Canvas, Grid, Rows, Run, Shape, Where
-from vqcodec.entropy.details import COLOURS, PASSES, Integers, Known, Planes, Symbols
+from vqcodec.entropy.details import BLOCK, COLOURS, PASSES, Integers, Known, Planes, Symbols
 from vqcodec.entropy.integer import (
     BIAS_LIMIT,
     PRECISION,
@@ -22,6 +22,7 @@ from vqcodec.entropy.integer import (
     Network,
     scramble,
 )
+from vqcodec.entropy.loudness import DetailPrior
 from vqcodec.entropy.tables import Table
 from vqcodec.errors import CheckpointError
 
@@ -35,15 +36,18 @@ class Prior:
     Attributes:
         config: its architecture.
         networks: one for each level.
-        detail_tables: one for each plane of details.
+        details: what predicts each plane of details.
     """
 
     def __init__(
-        self, config: PriorConfig, networks: Sequence[Network], tables: Sequence[Table] = ()
+        self,
+        config: PriorConfig,
+        networks: Sequence[Network],
+        details: Sequence[DetailPrior] = (),
     ) -> None:
         self.config = config
         self.networks = tuple(networks)
-        self.detail_tables = tuple(tables)
+        self.details = tuple(details)
 
     @classmethod
     def from_tensors(
@@ -78,10 +82,10 @@ class Prior:
         return cls(
             config,
             [
-                network(level, {name: tensors[f"{number}.{name}"] for name in _names(due, number)})
+                network(level, _named(tensors, f"{number}."))
                 for number, level in enumerate(config.levels)
             ],
-            [Table(tensors[f"details.{plane}"]) for plane in range(config.planes)],
+            [DetailPrior(_named(tensors, f"details.{plane}.")) for plane in range(config.planes)],
         )
 
     @property
@@ -94,7 +98,7 @@ class Prior:
         """Strides, entries, and whether it is a plane of details, of all grids it can predict."""
         return (
             *((level.stride_t, level.stride, level.entries, False) for level in self.levels),
-            *((1, 1, table.weights.shape[1], True) for table in self.detail_tables),
+            *((1, 1, plane.table.weights.shape[1], True) for plane in self.details),
         )
 
     def hidden(self, canvas: Canvas, run: Run) -> Array:
@@ -126,13 +130,23 @@ class Prior:
                 bits[where] = np.reshape(spent, symbols.shape)
         return [bits[0] for bits in costs]
 
-    def detail_bits(self, planes: Sequence[Grid]) -> list[float]:
-        """Bits that each of a chunk's first planes of details costs."""
+    def planes(self, codes: Sequence[Grid], shape: Shape) -> Planes:
+        """The coefficients of a chunk's details, none of them known yet.
+
+        Args:
+            codes: its grids of codes, all of them.
+            shape: of each plane's grid.
+        """
+        return Planes(shape, [plane.of(codes, shape) for plane in self.details])
+
+    def detail_bits(self, grids: Sequence[Grid]) -> list[float]:
+        """Bits that each plane of details costs that a chunk's grids have."""
+        codes, planes = grids[: len(self.levels)], grids[len(self.levels) :]
         if not planes:
             return []
-        coder, found = Planes(cast(Shape, planes[0].shape)), []
-        for grid, table in zip(planes, self.detail_tables, strict=False):
-            cost = _Cost(grid, table)
+        coder, found = self.planes(codes, cast(Shape, planes[0].shape)), []
+        for grid, plane in zip(planes, self.details, strict=False):
+            cost = _Cost(grid, plane.table)
             coder.code(cost)
             found.append(cost.bits)
         return found
@@ -178,10 +192,12 @@ class Prior:
                 symbols = canvas.grid(number)[canvas.where(run)]
                 for digits, _ in self._digits(canvas, run, *divmod(symbols, level.low)):
                     digest.update((digits + 1).astype("<u4").tobytes())
-        if self.detail_tables:
-            planes = Planes(_FIXED_DETAILS)
-            for number, table in enumerate(self.detail_tables):
-                planes.code(_Digest(digest, number, table))
+        if self.details:
+            side = max(1, 3 * BLOCK // self.levels[0].stride)  # in coarsest cells
+            shape = _FIXED_FRAMES, *2 * (side * self.levels[0].stride,)
+            planes = self.planes(_fixed_grids(self.config, 2, side), shape)
+            for number, plane in enumerate(self.details):
+                planes.code(_Digest(digest, number, plane.table, shape))
         return digest.digest()
 
     def _digits(
@@ -193,7 +209,7 @@ class Prior:
         yield network.low(hidden, high.ravel()), low
 
 
-_FIXED_DETAILS = (24, 16, 24)
+_FIXED_FRAMES = 24
 
 
 class _Cost(Known):
@@ -212,12 +228,12 @@ class _Cost(Known):
 class _Digest(Known):
     """Pseudo-random symbols, and a digest of what is said of them."""
 
-    def __init__(self, digest: hashlib._Hash, plane: int, table: Table) -> None:
-        values = scramble(prod(_FIXED_DETAILS), plane)
+    def __init__(self, digest: hashlib._Hash, plane: int, table: Table, shape: Shape) -> None:
+        values = scramble(prod(shape), plane)
         entries = np.uint64(table.weights.shape[1])
         # Mostly zeros, as pictures have them.
         symbols = np.where(values % np.uint64(16) == 0, (values >> np.uint64(8)) % entries, 0)
-        super().__init__(symbols.astype(np.int16).reshape(_FIXED_DETAILS))
+        super().__init__(symbols.astype(np.int16).reshape(shape))
         self._digest, self._table = digest, table
 
     def run(self, colour: int, contexts: Integers, places: Integers) -> Symbols:
@@ -246,17 +262,20 @@ def known(
     return canvas
 
 
-def _names(due: Mapping[str, object], level: int) -> Iterator[str]:
-    prefix = f"{level}."
-    return (name[len(prefix) :] for name in due if name.startswith(prefix))
+def _named(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
-def _fixed_grids(config: PriorConfig, seed: int) -> list[Grid]:
-    """Pseudo-random grids of 2 × 3 × 3 coarsest cells."""
+def _fixed_grids(config: PriorConfig, seed: int, side: int = 3) -> list[Grid]:
+    """Pseudo-random grids of 2 × ``side`` × ``side`` coarsest cells."""
     grids = []
     for number, level in enumerate(config.levels):
         across_t, across = config.phases(number)
-        shape = 2 * across_t, 3 * across, 3 * across
+        shape = 2 * across_t, side * across, side * across
         values = scramble(prod(shape), seed * len(config.levels) + number)
         grids.append((values % np.uint64(level.entries)).astype(np.int16).reshape(shape))
     return grids

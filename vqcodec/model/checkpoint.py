@@ -65,6 +65,11 @@ class StoredPrior:
     tensors: dict[str, Tensor]
     digest: bytes
 
+    def details(self) -> dict[str, NDArray[Any]]:
+        """Tensors of planes of details, by name."""
+        due = dataclasses.replace(self.config, planes=0).shapes()
+        return {n: t.numpy() for n, t in self.tensors.items() if n not in due}
+
     def without_details(self) -> StoredPrior:
         """The same of codes alone, for a network whose details are not known yet."""
         config = dataclasses.replace(self.config, planes=0)

@@ -335,11 +335,11 @@ _PAPER = _two_level(
 )
 
 PRESETS: dict[str, ModelConfig] = {
-    # The shipped network: the paper's two levels, the bottom in two halves, then two stages that
-    # refine them. (Details come to it with the prior: they take no training of the network.)
+    # The shipped network: the paper's two levels, the bottom in two halves, then a stage that
+    # refines them. (Details come to it later: they take no training of the network.)
     "base": ModelConfig(
         levels=(_PAPER.levels[0], dataclasses.replace(_PAPER.levels[1], split=True, worth=0.25)),
-        refinement=RefinementConfig(stages=2, worth=0.5, decay=0.45),
+        refinement=RefinementConfig(stages=1, worth=0.5),
         tail_blocks=_PAPER.tail_blocks,
     ),
     # The paper's grids alone, and its baselines (section 4.3): 512 entries, and a 3D VQ-VAE, the

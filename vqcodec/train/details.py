@@ -1,67 +1,295 @@
-"""What details cost: their symbols counted, context by context, in footage that a network codes."""
+"""Training of what predicts details, from the coefficients around them and the codes there.
+
+The footage is coded once by the frozen network, and coefficients are drawn from its planes of
+details (:mod:`vqcodec.train.loudness`). The planes' networks are trained side by side; then tables
+are counted. The result is the initial checkpoint with its details, and without what restored
+behind others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from vqcodec.entropy.details import CONTEXTS, Integers, Known, Planes, Symbols
-from vqcodec.entropy.tables import Costs, costs_of
-from vqcodec.model.network import MSVQVAE
+from vqcodec.entropy.loudness import block_codes, block_means
+from vqcodec.entropy.prior import Prior
+from vqcodec.errors import CheckpointError, OutputError
+from vqcodec.model import checkpoint as checkpoints
+from vqcodec.model.config import DetailConfig
+from vqcodec.train.codes import Sequences
+from vqcodec.train.config import RunOptions
+from vqcodec.train.course import Course
+from vqcodec.train.data import find_videos, prepare, split, validation_clips
+from vqcodec.train.loop import CACHED_SIDE, VALIDATION_CLIPS, Progress
+from vqcodec.train.loudness import Collector, PlaneNetwork, Samples, count
+from vqcodec.train.process import stop_signals
+
+STATE = "details-state.safetensors"
+BETAS = (0.9, 0.98)
+BITS = (5.0, 40.0, 150.0, 500.0)  # about what a block costs in each plane: losses are alike
+
+Grids = list[NDArray[np.int16]]
 
 
-@torch.inference_mode()
-def detail_tables(
-    network: MSVQVAE,
-    clips: Callable[[int], Tensor],
-    *,
-    chunks: int,
-    device: str = "cpu",
-    report: Callable[[int], bool] = lambda _done: False,
-) -> list[Costs]:
-    """A table for each of the network's planes of details.
+@dataclass(frozen=True)
+class DetailTraining:
+    """Everything that shapes the details of a checkpoint, apart from its data and network.
 
-    Args:
-        network: in evaluation mode.
-        clips: gives the consecutive chunks uint8 (N, 3, T, H, W) of a sequence, by its number.
-        chunks: how many chunks to count in; the last sequence may be more.
-        report: called with the number of chunks done, now and then; True stops the work.
+    Attributes:
+        planes: of details: quality levels of their own.
+        step: of the first plane's quantiser, in 8-bit values; each further one halves it.
+        chunks: chunks of footage to code and learn from.
+        frames, size: shape of a chunk: multiples of the model's strides, and of 8 pixels.
+        batch: blocks of 8×8 pixels a step.
+        steps: optimiser steps.
+        minutes: stop after this much wall time, coding aside; the learning rate then follows time.
+        lr: peak learning rate of Adam, annealed to zero along a cosine.
+        validation: fraction of the videos set aside.
+        seed: of everything random.
+    """
+
+    planes: int = 4
+    step: float = 112.0
+    chunks: int = 600
+    frames: int = 32
+    size: int = 64
+    batch: int = 96
+    steps: int | None = None
+    minutes: float | None = 6.0
+    lr: float = 4e-3
+    validation: float = 0.02
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        DetailConfig(self.planes, self.step)
+        for name in ("chunks", "frames", "size", "batch", "steps"):
+            value = getattr(self, name)
+            if value is not None and not value >= 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        for name in ("minutes", "lr"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be above 0, not {value}")
+        if not 0 <= self.validation <= 1 or self.seed < 0:
+            raise ValueError("validation must lie in 0..1, and seed be at least 0")
+        if self.steps is None and self.minutes is None:
+            raise ValueError("steps or minutes must say how long to train")
+
+
+@dataclass(frozen=True)
+class DetailValidation:
+    """What planes cost on footage set aside, in bits a pixel, each by itself."""
+
+    bpp: tuple[float, ...]
+
+
+class DetailReporter(Protocol):
+    """What a run tells; the command line draws it."""
+
+    def message(self, text: str) -> None: ...
+    def prepared(self, done: int, total: int, problem: str | None) -> None: ...
+    def encoded(self, done: int, total: int) -> None: ...
+    def progress(self, progress: Progress) -> None: ...
+    def detailed(self, step: int, result: DetailValidation) -> None: ...
+
+
+def train_details(
+    config: DetailTraining, options: RunOptions, reporter: DetailReporter
+) -> Path | None:
+    """Train until the schedule ends or SIGINT or SIGTERM arrives.
+
+    ``options.out`` receives ``details-state.safetensors`` (to resume) and ``model.safetensors``:
+    ``options.init`` with planes of details, in place of those it has; its codes and their prior
+    are not touched.
 
     Returns:
-        The tables; none if ``report`` stopped the work.
+        The model's path; None if the run was stopped before training began.
+
+    Raises:
+        CheckpointError: there is no ``init``, it has no prior, or the saved state does not fit.
+        DataError: no usable videos.
+        OutputError: ``out`` or the cache cannot be written.
+        ValueError: chunks that do not fit the model's strides.
     """
-    planes = network.config.detail_grids
-    counts = [np.zeros((CONTEXTS, grid.entries)) for grid in planes]
-    done = number = 0
-    while done < chunks:
-        batch = clips(number).to(device).float().div_(255)
-        grids = network.encode(batch)[len(network.config.code_grids) :]
-        for chunk in zip(*(grid.cpu().numpy() for grid in grids), strict=True):
-            _count(chunk, counts)
-        done, number = done + len(batch), number + 1
-        if report(done):
-            return []
-    return [costs_of(found) for found in counts]
+    with stop_signals() as stopped:
+        run = _Run(config, options, reporter)
+        coded = run.code(stopped)
+        return None if coded is None else run.train(*coded, stopped)
 
 
-def _count(grids: Sequence[NDArray[np.int16]], counts: Sequence[NDArray[np.float64]]) -> None:
-    planes = Planes(grids[0].shape)
-    for grid, found in zip(grids, counts, strict=True):
-        planes.code(_Counter(grid, found))
+@dataclass(frozen=True)
+class _Coded:
+    """What there is to learn from.
+
+    Attributes:
+        samples: of each plane.
+        chunks: the codes of each chunk.
+        blocks: for each level (N, n), the codes of each block.
+    """
+
+    samples: list[Samples]
+    chunks: list[Grids]
+    blocks: list[Tensor]
 
 
-class _Counter(Known):
-    """Counts the symbols of a plane."""
+class _Run:
+    def __init__(
+        self, config: DetailTraining, options: RunOptions, reporter: DetailReporter
+    ) -> None:
+        self.config, self.options, self.reporter = config, options, reporter
+        if options.init is None:
+            raise CheckpointError("details are for a checkpoint: none was given")
+        loaded = checkpoints.load(options.init)
+        if loaded.prior is None:
+            raise CheckpointError(
+                f"{options.init}: its codes need a prior before there are details"
+            )
+        self.prior = loaded.prior.without_details()
+        model = loaded.config
+        if config.size % max(model.stride, 8) or config.frames % model.stride_t:
+            raise ValueError(
+                f"size and frames must be multiples of {max(model.stride, 8)} and "
+                f"{model.stride_t}, not {config.size} and {config.frames}"
+            )
+        try:
+            options.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{options.out}: {error.strerror}") from error
+        bare = dataclasses.replace(loaded, prior=None)
+        self.checkpoint = bare.with_details(DetailConfig(config.planes, config.step))
+        self.coder = self.checkpoint.build().to(options.device)
+        self.levels = len(model.code_grids)
+        torch.manual_seed(config.seed)
+        entries = [grid.entries for grid in model.code_grids]
+        self.networks = [PlaneNetwork(plane, entries) for plane in range(config.planes)]
+        self.optimizer = torch.optim.Adam(
+            [parameter for network in self.networks for parameter in network.parameters()],
+            lr=config.lr,
+            betas=BETAS,
+        )
+        self.videos = 0
+        self.course = Course(
+            config,
+            options,
+            reporter,
+            nn.ModuleList(self.networks),
+            self.optimizer,
+            state=STATE,
+            identity={"network": self.checkpoint.network_id.hex()},
+        )
 
-    def __init__(self, grid: NDArray[np.int16], counts: NDArray[np.float64]) -> None:
-        super().__init__(grid)
-        self._counts = counts
+    def code(self, stopped: Callable[[], bool]) -> tuple[_Coded, list[Grids]] | None:
+        """What to learn from, and chunks to validate on; None if stopped."""
+        config, options = self.config, self.options
+        videos = find_videos(options.data)
+        footage = prepare(
+            videos,
+            options.cache,
+            short_side=CACHED_SIDE * config.size,
+            report=lambda done, problem: self.reporter.prepared(done, len(videos), problem),
+        )
+        training, held_out = split(footage, config.validation)
+        self.videos = len(training)
+        draw = Sequences(training, frames=config.frames, size=config.size, seed=config.seed)
+        collector = Collector(config.planes, config.seed)
+        chunks: list[Grids] = []
+        number = 0
+        while len(chunks) < config.chunks:
+            found = self._grids(draw(number)[: config.chunks - len(chunks)])
+            for grids in found:
+                collector.add(grids[self.levels :])
+            chunks += [grids[: self.levels] for grids in found]
+            number += 1
+            self.reporter.encoded(len(chunks), config.chunks)
+            if stopped():
+                self.reporter.message("stopped while encoding; run again to start over")
+                return None
+        shape = 3 * config.frames, config.size, config.size
+        blocks = [block_codes(grids, shape) for grids in chunks]
+        joined = [
+            torch.from_numpy(np.concatenate(level)).int() for level in zip(*blocks, strict=True)
+        ]
+        kept = validation_clips(
+            held_out, frames=config.frames, size=config.size, limit=VALIDATION_CLIPS
+        )
+        held = [grids for clip in torch.split(kept, 1) for grids in self._grids(clip)]
+        return _Coded(collector.samples(), chunks, joined), held
 
-    def run(self, colour: int, contexts: Integers, places: Integers) -> Symbols:
-        symbols = super().run(colour, contexts, places)
-        np.add.at(self._counts, (contexts, symbols), 1)
-        return symbols
+    @torch.inference_mode()
+    def _grids(self, clips: Tensor) -> list[Grids]:
+        """All grids of chunks uint8 (N, 3, T, H, W)."""
+        grids = self.coder.encode(clips.to(self.options.device).float().div_(255))
+        arrays = [grid.to(torch.int16).cpu().numpy() for grid in grids]
+        return [[array[chunk] for array in arrays] for chunk in range(len(clips))]
+
+    def train(self, coded: _Coded, held: list[Grids], stopped: Callable[[], bool]) -> Path:
+        return self.course.run(
+            stopped,
+            lambda lr: self._train_step(coded, lr),
+            lambda: self._validate(coded, held),
+            lambda result: self._finished(coded, result),
+        )
+
+    def _train_step(self, coded: _Coded, lr: float) -> float:
+        """One step of all planes, a function of (seed, step); returns their mean loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.zero_grad(set_to_none=True)
+        rng = np.random.default_rng((self.config.seed, self.course.step))
+        count_ = len(coded.blocks[0])
+        chosen = np.sort(rng.choice(count_, min(self.config.batch, count_), replace=False))
+        codes = [level[torch.from_numpy(chosen)] for level in coded.blocks]
+        total = 0.0
+        for network, samples in zip(self.networks, coded.samples, strict=True):
+            bits = network.bits(codes, *samples.of(chosen))
+            loss = bits / BITS[network.plane]
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+        self.optimizer.step()
+        for network in self.networks:
+            network.project()
+        return total / len(self.networks)
+
+    def _tensors(self, coded: _Coded) -> dict[str, NDArray[Any]]:
+        """What is stored of all planes, tables counted."""
+        shape = 3 * self.config.frames, self.config.size, self.config.size
+        found: dict[str, NDArray[Any]] = {}
+        for plane, (network, samples) in enumerate(zip(self.networks, coded.samples, strict=True)):
+            tensors = network.tensors()
+            tables = [tensors[f"codes.{level}"] for level in range(self.levels)]
+            means = np.concatenate([block_means(codes, tables, shape) for codes in coded.chunks])
+            tensors["costs"] = count(tensors, samples, means)
+            found |= {f"details.{plane}.{name}": tensor for name, tensor in tensors.items()}
+        return found
+
+    def _validate(
+        self, coded: _Coded, held: list[Grids]
+    ) -> tuple[DetailValidation, dict[str, NDArray[Any]]]:
+        tensors = self._tensors(coded)
+        stored = {name: tensor.numpy() for name, tensor in self.prior.tensors.items()}
+        config = dataclasses.replace(self.prior.config, planes=self.config.planes)
+        prior = Prior.from_tensors(config, stored | tensors)
+        bits = np.mean([prior.detail_bits(grids) for grids in held], axis=0)
+        pixels = self.config.frames * self.config.size**2
+        result = DetailValidation(tuple((bits / pixels).tolist()))
+        self.reporter.detailed(self.course.step, result)
+        return result, stored | tensors
+
+    def _finished(
+        self, coded: _Coded, found: tuple[DetailValidation, dict[str, NDArray[Any]]]
+    ) -> checkpoints.Checkpoint:
+        result, tensors = found
+        config = dataclasses.replace(self.prior.config, planes=self.config.planes)
+        return dataclasses.replace(
+            self.checkpoint,
+            card={**self.checkpoint.card, "details": self.course.card(self.videos, result)},
+            prior=checkpoints.store(config, tensors),
+        )

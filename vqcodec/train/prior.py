@@ -17,15 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqcodec.entropy.tables import Costs
 from vqcodec.errors import CheckpointError, OutputError
 from vqcodec.model import checkpoint as checkpoints
-from vqcodec.model.config import DetailConfig
-from vqcodec.train.codes import Codes, Sequences, encode_training, encode_validation
+from vqcodec.train.codes import Codes, encode_training, encode_validation
 from vqcodec.train.config import RunOptions
 from vqcodec.train.course import Course
-from vqcodec.train.data import Footage, find_videos, prepare, split
-from vqcodec.train.details import detail_tables
+from vqcodec.train.data import find_videos, prepare, split
 from vqcodec.train.loop import CACHED_SIDE, Progress
 from vqcodec.train.prior_network import PriorNetwork, extends, prior_config
 from vqcodec.train.process import stop_signals
@@ -55,9 +52,6 @@ class PriorTraining:
         memory: probability that a chunk may look at the chunk before it, where there is one.
         validation: fraction of the videos set aside; the same videos as those of the network's
             own training if the fraction is.
-        planes: of details, to be added to the model, or to take the place of those it has.
-        step: of the first plane's quantiser, in 8-bit values.
-        detail_chunks: chunks in which the symbols of details are counted.
         seed: of everything random.
     """
 
@@ -72,18 +66,10 @@ class PriorTraining:
     lr: float = 1e-2
     memory: float = 0.5
     validation: float = 0.02
-    planes: int = 0
-    step: float = 80.0
-    detail_chunks: int = 400
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.planes:
-            DetailConfig(self.planes, self.step)
-        for name in (
-            *("chunks", "frames", "size", "hidden", "embedding", "batch", "steps"),
-            "detail_chunks",
-        ):
+        for name in ("chunks", "frames", "size", "hidden", "embedding", "batch", "steps"):
             value = getattr(self, name)
             if value is not None and not value >= 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
@@ -131,7 +117,7 @@ def train_prior(config: PriorTraining, options: RunOptions, reporter: PriorRepor
     """Train until the schedule ends or SIGINT or SIGTERM arrives.
 
     ``options.out`` receives ``prior-state.safetensors`` (to resume) and ``model.safetensors``,
-    ``options.init`` with the prior; its network is not touched.
+    ``options.init`` with the prior; its network, and details if it has any, are not touched.
 
     Returns:
         The model's path; None if the run was stopped before training began.
@@ -154,9 +140,9 @@ class _Run:
         if options.init is None:
             raise CheckpointError("a prior is for a checkpoint: none was given")
         self.checkpoint = checkpoints.load(options.init)
-        details = DetailConfig(config.planes, config.step) if config.planes else None
-        # What restored behind other details would be of no use.
-        stored, self.checkpoint = self.checkpoint.prior, self.checkpoint.with_details(details)
+        stored = self.checkpoint.prior
+        if stored is None:
+            self.checkpoint = self.checkpoint.with_details(None)
         model = self.checkpoint.config
         if config.size % model.stride or config.frames % model.stride_t:
             raise ValueError(
@@ -172,13 +158,13 @@ class _Run:
             prior_config(model, hidden=config.hidden, embedding=config.embedding),
             self.checkpoint.build().codebooks(),
         ).to(options.device)
-        self._warm_start(stored)
+        self.details = {} if stored is None else stored.details()
+        self._warm_start(None if stored is None else stored.without_details())
         self.checkpoint = dataclasses.replace(self.checkpoint, prior=None)
         self.optimizer = torch.optim.Adam(
             self.network.groups(), lr=config.lr, betas=BETAS, fused=True
         )
         self.videos = 0
-        self.tables: list[Costs] = []
         self.course = Course(
             config,
             options,
@@ -230,23 +216,10 @@ class _Run:
             device=options.device,
             report=report,
         )
-        if codes is None or not self._count_details(training, report):
+        if codes is None:
             self.reporter.message("stopped while encoding; run again to resume")
             return None
         return codes, encode_validation(self.checkpoint, validation, **shape, device=options.device)
-
-    def _count_details(self, footage: list[Footage], report: Callable[[int], bool]) -> bool:
-        """Make the tables of the model's details; whether nothing stopped that."""
-        config = self.config
-        if config.planes:
-            self.tables = detail_tables(
-                self.checkpoint.build().to(self.options.device),
-                Sequences(footage, frames=config.frames, size=config.size, seed=config.seed),
-                chunks=config.detail_chunks,
-                device=self.options.device,
-                report=report,
-            )
-        return len(self.tables) == config.planes
 
     def train(self, codes: tuple[Codes, Codes], stopped: Stopped) -> Path:
         training, held_out = (_Grids(part, self.network, self.options.device) for part in codes)
@@ -311,13 +284,13 @@ class _Run:
 
     def _finished(self, result: PriorValidation) -> checkpoints.Checkpoint:
         card = self.course.card(self.videos, result)
-        tables = {f"details.{plane}": table for plane, table in enumerate(self.tables)}
+        planes = len(self.checkpoint.config.detail_grids)
         return dataclasses.replace(
             self.checkpoint,
             card={**self.checkpoint.card, "prior": card},
             prior=checkpoints.store(
-                dataclasses.replace(self.network.config, planes=self.config.planes),
-                self.network.tensors() | tables,
+                dataclasses.replace(self.network.config, planes=planes),
+                self.network.tensors() | self.details,
             ),
         )
 
