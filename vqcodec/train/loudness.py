@@ -1,14 +1,14 @@
 """What a plane of details is predicted by, as it learns: see :mod:`vqcodec.entropy.loudness`.
 
 The samples are coefficients of footage with what is known around them. Every weight is rounded as
-it will be stored, and so is the number that the network makes of a coefficient; a small network
-that is thrown away turns that number into probabilities, until tables can be counted.
+it will be stored, and so is the number that the network makes of a coefficient: while it learns,
+that is the logit that the coefficient is not 0. Tables are counted in the end.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,11 +47,12 @@ from vqcodec.entropy.tables import Costs, costs_of
 
 KEPT = (1.0, 0.3, 0.1, 0.03)  # of the coefficients with something around them, by plane
 KEPT_STILL = 0.006  # of the zeros with nothing around them
-_RANK = 1  # channels of a code
+_RANK = 1  # channels of a code beside its share in what is still
 _SIZES = 6  # magnitudes told apart in training
-_OUTPUT = 1 << 10  # of a weight in a table of places; a block's codes together have the same
-_WEIGHT = 64
-_LAST = 32
+
+# Stored integers are so many times the numbers here. What comes out of places and codes has one
+# scale with what comes out of the network.
+_OUTPUT, _WEIGHT, _LAST = 1 << 10, 64, 32
 _CLASS = _OUTPUT >> OUTPUT_SHIFT  # classes a unit
 _NATS = 0.8  # a unit, of the logit that a coefficient is not 0
 _LEAST, _LEAST_STILL = -9.5, -13.0  # this logit in the first class
@@ -148,7 +149,6 @@ class _Recorder(Known):
         np.add.at(self._known, (known_contexts(seen), symbols[seen.known]), 1)
         # A zero with nothing around it stands for many.
         shares = np.where(symbols != 0, self._kept, KEPT_STILL)
-        shares[symbols != 0] = np.maximum(shares[symbols != 0], self._kept)
         shares[seen.active] = self._kept
         inputs = np.zeros((len(symbols), INPUTS), np.uint8)
         inputs[seen.active, : seen.inputs.shape[1]] = seen.inputs
@@ -188,6 +188,7 @@ class PlaneNetwork(nn.Module):
         # Of few channels: with as many as are stored, codes learn the footage by heart.
         self.codes = nn.ParameterList(torch.zeros(count, _RANK + 1) for count in entries)
         self.spread = nn.Parameter(torch.randn(_RANK, HIDDEN))
+        # What tells magnitudes by the class, with something around and with nothing; not stored.
         self.readers = nn.ModuleList(
             nn.Sequential(nn.Linear(1, 16), nn.GELU(), nn.Linear(16, _SIZES)) for _ in range(2)
         )
@@ -211,8 +212,10 @@ class PlaneNetwork(nn.Module):
         sizes = symbols.long() if self.plane else (symbols.long() + 1) // 2
         active = inputs.amax(1) > 0
         total = torch.zeros(())
-        for chosen, value, (least, reader) in zip(
-            (active, ~active), self.values(codes, owners, rows), self._readings(), strict=True
+        loud, still = self.values(codes, owners, rows)
+        for chosen, value, least, reader in (
+            (active, loud, _LEAST, self.readers[0]),
+            (~active, still, _LEAST_STILL, self.readers[1]),
         ):
             value, size, weight = value[chosen], sizes[chosen], weights[chosen]
             class_ = (_floored(value * _CLASS) + 0.5) / _CLASS
@@ -222,16 +225,12 @@ class PlaneNetwork(nn.Module):
             found = functional.binary_cross_entropy_with_logits(logit, there, reduction="none")
             total = total + (found * weight).sum()
             if self.plane == 0:
-                loud = reader(class_[size > 0, None] / 4 - 2)
-                most = (size[size > 0] - 1).clamp(max=_SIZES - 1)
-                found = functional.cross_entropy(loud, most, reduction="none")
+                told = reader(class_[size > 0, None] / 4 - 2)
+                which = (size[size > 0] - 1).clamp(max=_SIZES - 1)
+                found = functional.cross_entropy(told, which, reduction="none")
                 total = total + (found * weight[size > 0]).sum()
         bits: Tensor = total / (len(codes[0]) * math.log(2))
         return bits
-
-    def _readings(self) -> Iterator[tuple[float, nn.Module]]:
-        """What class 0 means, as a logit, and what tells magnitudes by the class."""
-        yield from zip((_LEAST, _LEAST_STILL), self.readers, strict=True)
 
     def values(
         self, codes: Sequence[Tensor], owners: Tensor, rows: Sequence[Tensor]
