@@ -100,8 +100,8 @@ def test_details_add_quality_and_their_rate_can_be_aimed_at(tmp_path):
     from vqcodec.codec import Codec
 
     codec, source = Codec.load(), tmp_path / "in.mkv"
-    grain = np.random.default_rng(0).normal(0, 12, (64, 64, 64, 3))
-    frames = (scene(64) / 2 + 64 + grain).clip(0, 255).astype(np.uint8)
+    grain = np.random.default_rng(0).normal(0, 12, (40, 64, 64, 3))
+    frames = (scene(40) / 2 + 64 + grain).clip(0, 255).astype(np.uint8)
     write_video(source, frames)
     sizes, quality = [], []
     planes = [level.details for level in codec.levels]

@@ -180,11 +180,11 @@ class Recorder(Known):
         return super().run(colour, contexts, places)
 
 
-@pytest.mark.parametrize(("seed", "saturating"), [(0, False), (1, False), (2, True)])
+@pytest.mark.parametrize(("seed", "saturating"), [(0, False), (2, True)])
 def test_contexts_are_those_of_the_document(seed, saturating):
-    frames, height, width = 8, 16, 24
-    prior, stored = tensors_of(3, seed, saturating)
-    chunk = chunk_of(frames, height, width, 3, seed, density=0.02)
+    frames, height, width = 8, 8, 24
+    prior, stored = tensors_of(2, seed, saturating)
+    chunk = chunk_of(frames, height, width, 2, seed, density=0.02)
     codes, grids = chunk[:CODES], chunk[CODES:]
     planes, before = prior.planes(codes, grids[0].shape), None
     known, chosen = np.zeros_like(grids[0]), set()

@@ -36,10 +36,10 @@ def test_defaults_are_the_configurations(asked):
 def test_what_is_new_can_be_set(asked, tmp_path):
     code, config, options = asked(
         *("--optimizer", "muon", "--trade", "0.5"),
-        *("--level-weights", "6,13,40,7,18", "--init", tmp_path / "init.safetensors"),
+        *("--level-weights", "6,13,40,18", "--init", tmp_path / "init.safetensors"),
     )
     assert code == 0
-    assert config == TrainConfig(optimizer="muon", trade=0.5, level_weights=(6, 13, 40, 7, 18))
+    assert config == TrainConfig(optimizer="muon", trade=0.5, level_weights=(6, 13, 40, 18))
     assert options.init == tmp_path / "init.safetensors"
 
 
@@ -80,9 +80,9 @@ def test_level_weights_belong_to_the_model(asked):
         (["--still-share", "1.2"], "1.2 is not in the range"),
         (["--level-weights", "1;2"], "'1;2' is not a list of numbers"),
         (["--level-weights", ""], "'' is not a list of numbers"),
-        (["--level-weights", "1,2"], "level_weights must be 5 numbers"),
-        (["--level-weights", "0,0,0,0,0"], "not all of them 0"),
-        (["--level-weights", "1,1,1,1,nan"], "level_weights must be"),
+        (["--level-weights", "1,2"], "level_weights must be 4 numbers"),
+        (["--level-weights", "0,0,0,0"], "not all of them 0"),
+        (["--level-weights", "1,1,1,nan"], "level_weights must be"),
         (["--model", "tiny", "--level-weights", "1,1,1,1,1,1,1,1"], "must be 4 numbers"),
         (["--model", "base-512"], "no architecture base-512 (known: base, paper, paper-512,"),
     ],
