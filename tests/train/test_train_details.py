@@ -14,7 +14,7 @@ from train_recorder import Recorder, interrupt_at
 from vqcodec.cli.train import train as command
 from vqcodec.codec import Codec
 from vqcodec.entropy.coder import decode, encode
-from vqcodec.entropy.details import CLASSES, HIDDEN, SPACES, TIMES
+from vqcodec.entropy.details import CLASSES, CONTEXTS, ENTRIES, HIDDEN, SPACES, TIMES
 from vqcodec.entropy.loudness import DetailPrior, block_codes, block_means, scaled
 from vqcodec.errors import CheckpointError, OutputError
 from vqcodec.model.checkpoint import load, read_safetensors
@@ -106,17 +106,16 @@ def run(quick, options):
 def test_what_is_stored_computes_what_was_trained(run):
     """Floating point and integers choose the same class, but where they round."""
     run, coded = run
-    shape = 48, 16, 16
     with torch.no_grad():
         for network in run.networks:
             for parameter in network.parameters():
                 parameter.add_(0.2 * torch.randn_like(parameter))
     for network, samples in zip(run.networks, coded.samples, strict=True):
         tensors = network.tensors()
-        costs = np.zeros((CLASSES * 2 + 12, 31 if network.plane == 0 else 3), np.int8)
+        costs = np.zeros((CONTEXTS, ENTRIES[min(network.plane, 1)]), np.int8)
         prior = DetailPrior({**tensors, "costs": costs})
         tables = [tensors[f"codes.{level}"] for level in range(run.levels)]
-        means = np.concatenate([block_means(codes, tables, shape) for codes in coded.chunks])
+        means = block_means([level.numpy() for level in coded.blocks], tables)
         blocks = np.arange(len(samples.ends))
         owners, rows = samples.of(blocks)
         inputs, places = (column.numpy() for column in rows[:2])
@@ -157,7 +156,7 @@ def test_codes_of_blocks():
     assert found[0][3].tolist() == [1, 3]
     assert sorted(found[1][5].tolist()) == sorted(fine[:, 2:4, 2:4].ravel().tolist())
     tables = [np.arange(-8, 0)[:, None], np.arange(128)[:, None]]
-    means = block_means([coarse, fine], tables, (3, 16, 32))
+    means = block_means(found, tables)
     assert means[5, 0] == 32 * (-8 - 6) // 2 + 32 * int(fine[:, 2:4, 2:4].sum()) // 16
 
 

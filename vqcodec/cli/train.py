@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -34,6 +34,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 ANY = click.Path(path_type=Path)
 PAPER = TrainConfig()
+Config = TypeVar("Config")
 STILL_SHARE = 0.15  # where there are stills
 
 
@@ -251,34 +252,33 @@ def _train_network(settings: dict[str, Any], where: RunOptions, report: _Report)
 def _train_prior(settings: dict[str, Any], where: RunOptions, report: _Report) -> Path | None:
     from vqcodec.train.prior import PriorTraining, train_prior
 
-    _check_later_stage("prior", PriorTraining, settings, where, fp32=True)
-    if "steps" in settings:
-        settings = {"minutes": None} | settings
-    return train_prior(PriorTraining(**settings), where, report)
+    config = _later_stage(PriorTraining, "prior", settings, where, fp32=True)
+    return train_prior(config, where, report)
 
 
 def _train_details(settings: dict[str, Any], where: RunOptions, report: _Report) -> Path | None:
     from vqcodec.train.details import DetailTraining, train_details
 
-    _check_later_stage("details", DetailTraining, settings, where, fp32=True)
-    if "steps" in settings:
-        settings = {"minutes": None} | settings
-    return train_details(DetailTraining(**settings), where, report)
+    config = _later_stage(DetailTraining, "details", settings, where, fp32=True)
+    return train_details(config, where, report)
 
 
 def _train_restoration(settings: dict[str, Any], where: RunOptions, report: _Report) -> Path | None:
     from vqcodec.train.restoration import RestorationTraining, train_restoration
 
-    _check_later_stage("restoration", RestorationTraining, settings, where)
-    if "steps" in settings:
-        settings = {"minutes": None} | settings
-    return train_restoration(RestorationTraining(**settings), where, report)
+    config = _later_stage(RestorationTraining, "restoration", settings, where)
+    return train_restoration(config, where, report)
 
 
-def _check_later_stage(
-    stage: str, config: type[Any], settings: dict[str, Any], where: RunOptions, fp32: bool = False
-) -> None:
-    """Refuse what a stage after the network's does not know; with ``fp32``, also --fp32.
+def _later_stage(
+    config: type[Config],
+    stage: str,
+    settings: dict[str, Any],
+    where: RunOptions,
+    *,
+    fp32: bool = False,
+) -> Config:
+    """The configuration of a stage after the network's; ``fp32`` if --fp32 means nothing to it.
 
     Raises:
         click.UsageError: there is no checkpoint to go on from, or a setting means nothing here.
@@ -292,6 +292,9 @@ def _check_later_stage(
     }
     given = settings | {name: value for name, value in unused.items() if value is not None}
     _refuse_all_but(config, given, stage)
+    if "steps" in settings:  # instead of minutes
+        settings = {"minutes": None} | settings
+    return config(**settings)
 
 
 def _refuse_all_but(config: type[Any], settings: dict[str, Any], stage: str) -> None:

@@ -60,9 +60,9 @@ class DetailPrior:
         count = sum(name.startswith("codes.") for name in tensors)
         self._codes = [tensors[f"codes.{level}"] for level in range(count)]
 
-    def of(self, codes: Sequence[Grid], shape: tuple[int, int, int]) -> Loudness:
-        """The predictor of a chunk's plane, given its codes and the shape of the plane's grid."""
-        return Loudness(self, block_means(codes, self._codes, shape))
+    def of(self, blocks: Sequence[Grid]) -> Loudness:
+        """The predictor of a chunk's plane, given the codes of its blocks (:func:`block_codes`)."""
+        return Loudness(self, block_means(blocks, self._codes))
 
     def still(self, places: Array, blocks: Array) -> Contexts:
         """Contexts of coefficients with nothing around them.
@@ -146,15 +146,13 @@ def block_codes(codes: Sequence[Grid], shape: tuple[int, int, int]) -> list[Grid
     return found
 
 
-def block_means(
-    codes: Sequence[Grid], tables: Sequence[Array], shape: tuple[int, int, int]
-) -> npt.NDArray[np.int32]:
+def block_means(blocks: Sequence[Grid], tables: Sequence[Array]) -> npt.NDArray[np.int32]:
     """(P, channels): the sum over the levels of 32 times the mean, rounded down, of what a block's
     codes have in the levels' tables (entries, channels).
     """
     means = [
         CODE_SCALE * table[block].sum(1, dtype=np.int32) // block.shape[1]
-        for block, table in zip(block_codes(codes, shape), tables, strict=True)
+        for block, table in zip(blocks, tables, strict=True)
     ]
     total: npt.NDArray[np.int32] = np.sum(means, axis=0, dtype=np.int32)
     return total

@@ -22,7 +22,7 @@ from vqcodec.entropy.integer import (
     Network,
     scramble,
 )
-from vqcodec.entropy.loudness import DetailPrior
+from vqcodec.entropy.loudness import DetailPrior, block_codes
 from vqcodec.entropy.tables import Table
 from vqcodec.errors import CheckpointError
 
@@ -137,7 +137,8 @@ class Prior:
             codes: its grids of codes, all of them.
             shape: of each plane's grid.
         """
-        return Planes(shape, [plane.of(codes, shape) for plane in self.details])
+        blocks = block_codes(codes, shape)
+        return Planes(shape, [plane.of(blocks) for plane in self.details])
 
     def detail_bits(self, grids: Sequence[Grid]) -> list[float]:
         """Bits that each plane of details costs that a chunk's grids have."""

@@ -13,10 +13,11 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import nn
 
-from vqcodec.errors import CheckpointError
+from vqcodec.errors import CheckpointError, OutputError
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.train.config import RunOptions
-from vqcodec.train.loop import MODEL, Progress
+from vqcodec.train.data import Footage, find_videos, prepare, split
+from vqcodec.train.loop import CACHED_SIDE, MODEL, Progress
 from vqcodec.train.state import read_state, save_state
 
 WARMUP = 50  # steps
@@ -27,6 +28,12 @@ Result = TypeVar("Result")
 class Settings(Protocol):
     """What a stage's configuration, a dataclass, has at least."""
 
+    @property
+    def size(self) -> int: ...
+    @property
+    def validation(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
     @property
     def batch(self) -> int: ...
     @property
@@ -41,7 +48,58 @@ class Reporter(Protocol):
     """What a run tells."""
 
     def message(self, text: str) -> None: ...
+    def prepared(self, done: int, total: int, problem: str | None) -> None: ...
+    def encoded(self, done: int, total: int) -> None: ...
     def progress(self, progress: Progress) -> None: ...
+
+
+def check_settings(config: Settings, *counts: str) -> None:
+    """Raise ValueError where a stage's settings make no sense; ``counts`` are at least 1."""
+    for name in (*counts, "size", "batch", "steps"):
+        value = getattr(config, name)
+        if value is not None and not value >= 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
+    for name in ("minutes", "lr"):
+        value = getattr(config, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be above 0, not {value}")
+    if not 0 <= config.validation <= 1:
+        raise ValueError(f"validation must lie in 0..1, not {config.validation}")
+    if config.seed < 0:
+        raise ValueError(f"seed must be at least 0, not {config.seed}")
+    if config.steps is None and config.minutes is None:
+        raise ValueError("steps or minutes must say how long to train")
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a run.
+
+    Raises:
+        OutputError: that cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: {error.strerror}") from error
+
+
+def footage_of(
+    config: Settings, options: RunOptions, reporter: Reporter
+) -> tuple[list[Footage], list[Footage]]:
+    """Footage to train on, and what is set aside.
+
+    Raises:
+        DataError: no usable videos.
+        OutputError: the cache cannot be written.
+    """
+    videos = find_videos(options.data)
+    footage = prepare(
+        videos,
+        options.cache,
+        short_side=CACHED_SIDE * config.size,
+        report=lambda done, problem: reporter.prepared(done, len(videos), problem),
+    )
+    return split(footage, config.validation)
 
 
 class Course:

@@ -21,14 +21,14 @@ from torch import Tensor, nn
 
 from vqcodec.entropy.loudness import block_codes, block_means
 from vqcodec.entropy.prior import Prior
-from vqcodec.errors import CheckpointError, OutputError
+from vqcodec.errors import CheckpointError
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model.config import DetailConfig
 from vqcodec.train.codes import Sequences
 from vqcodec.train.config import RunOptions
-from vqcodec.train.course import Course
-from vqcodec.train.data import find_videos, prepare, split, validation_clips
-from vqcodec.train.loop import CACHED_SIDE, VALIDATION_CLIPS, Progress
+from vqcodec.train.course import Course, Reporter, check_settings, footage_of, make_folder
+from vqcodec.train.data import validation_clips
+from vqcodec.train.loop import VALIDATION_CLIPS
 from vqcodec.train.loudness import Collector, PlaneNetwork, Samples, count
 from vqcodec.train.process import stop_signals
 
@@ -70,18 +70,7 @@ class DetailTraining:
 
     def __post_init__(self) -> None:
         DetailConfig(self.planes, self.step)
-        for name in ("chunks", "frames", "size", "batch", "steps"):
-            value = getattr(self, name)
-            if value is not None and not value >= 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
-        for name in ("minutes", "lr"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be above 0, not {value}")
-        if not 0 <= self.validation <= 1 or self.seed < 0:
-            raise ValueError("validation must lie in 0..1, and seed be at least 0")
-        if self.steps is None and self.minutes is None:
-            raise ValueError("steps or minutes must say how long to train")
+        check_settings(self, "chunks", "frames")
 
 
 @dataclass(frozen=True)
@@ -91,13 +80,9 @@ class DetailValidation:
     bpp: tuple[float, ...]
 
 
-class DetailReporter(Protocol):
+class DetailReporter(Reporter, Protocol):
     """What a run tells; the command line draws it."""
 
-    def message(self, text: str) -> None: ...
-    def prepared(self, done: int, total: int, problem: str | None) -> None: ...
-    def encoded(self, done: int, total: int) -> None: ...
-    def progress(self, progress: Progress) -> None: ...
     def detailed(self, step: int, result: DetailValidation) -> None: ...
 
 
@@ -131,12 +116,10 @@ class _Coded:
 
     Attributes:
         samples: of each plane.
-        chunks: the codes of each chunk.
         blocks: for each level (N, n), the codes of each block.
     """
 
     samples: list[Samples]
-    chunks: list[Grids]
     blocks: list[Tensor]
 
 
@@ -159,10 +142,7 @@ class _Run:
                 f"size and frames must be multiples of {max(model.stride, 8)} and "
                 f"{model.stride_t}, not {config.size} and {config.frames}"
             )
-        try:
-            options.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{options.out}: {error.strerror}") from error
+        make_folder(options.out)
         bare = dataclasses.replace(loaded, prior=None)
         self.checkpoint = bare.with_details(DetailConfig(config.planes, config.step))
         self.coder = self.checkpoint.build().to(options.device)
@@ -189,31 +169,22 @@ class _Run:
     def code(self, stopped: Callable[[], bool]) -> tuple[_Coded, list[Grids]] | None:
         """What to learn from, and chunks to validate on; None if stopped."""
         config, options = self.config, self.options
-        videos = find_videos(options.data)
-        footage = prepare(
-            videos,
-            options.cache,
-            short_side=CACHED_SIDE * config.size,
-            report=lambda done, problem: self.reporter.prepared(done, len(videos), problem),
-        )
-        training, held_out = split(footage, config.validation)
+        training, held_out = footage_of(config, options, self.reporter)
         self.videos = len(training)
         draw = Sequences(training, frames=config.frames, size=config.size, seed=config.seed)
         collector = Collector(config.planes, config.seed)
-        chunks: list[Grids] = []
+        shape = 3 * config.frames, config.size, config.size
+        blocks: list[Grids] = []
         number = 0
-        while len(chunks) < config.chunks:
-            found = self._grids(draw(number)[: config.chunks - len(chunks)])
-            for grids in found:
+        while len(blocks) < config.chunks:
+            for grids in self._grids(draw(number)[: config.chunks - len(blocks)]):
                 collector.add(grids[self.levels :])
-            chunks += [grids[: self.levels] for grids in found]
+                blocks.append(block_codes(grids[: self.levels], shape))
             number += 1
-            self.reporter.encoded(len(chunks), config.chunks)
+            self.reporter.encoded(len(blocks), config.chunks)
             if stopped():
                 self.reporter.message("stopped while encoding; run again to start over")
                 return None
-        shape = 3 * config.frames, config.size, config.size
-        blocks = [block_codes(grids, shape) for grids in chunks]
         joined = [
             torch.from_numpy(np.concatenate(level)).int() for level in zip(*blocks, strict=True)
         ]
@@ -221,7 +192,7 @@ class _Run:
             held_out, frames=config.frames, size=config.size, limit=VALIDATION_CLIPS
         )
         held = [grids for clip in torch.split(kept, 1) for grids in self._grids(clip)]
-        return _Coded(collector.samples(), chunks, joined), held
+        return _Coded(collector.samples(), joined), held
 
     @torch.inference_mode()
     def _grids(self, clips: Tensor) -> list[Grids]:
@@ -260,13 +231,12 @@ class _Run:
 
     def _tensors(self, coded: _Coded) -> dict[str, NDArray[Any]]:
         """What is stored of all planes, tables counted."""
-        shape = 3 * self.config.frames, self.config.size, self.config.size
+        blocks = [level.numpy() for level in coded.blocks]
         found: dict[str, NDArray[Any]] = {}
         for plane, (network, samples) in enumerate(zip(self.networks, coded.samples, strict=True)):
             tensors = network.tensors()
             tables = [tensors[f"codes.{level}"] for level in range(self.levels)]
-            means = np.concatenate([block_means(codes, tables, shape) for codes in coded.chunks])
-            tensors["costs"] = count(tensors, samples, means)
+            tensors["costs"] = count(tensors, samples, block_means(blocks, tables))
             found |= {f"details.{plane}.{name}": tensor for name, tensor in tensors.items()}
         return found
 

@@ -17,13 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqcodec.errors import CheckpointError, OutputError
+from vqcodec.errors import CheckpointError
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.train.codes import Codes, encode_training, encode_validation
 from vqcodec.train.config import RunOptions
-from vqcodec.train.course import Course
-from vqcodec.train.data import find_videos, prepare, split
-from vqcodec.train.loop import CACHED_SIDE, Progress
+from vqcodec.train.course import Course, Reporter, check_settings, footage_of, make_folder
 from vqcodec.train.prior_network import PriorNetwork, extends, prior_config
 from vqcodec.train.process import stop_signals
 
@@ -69,21 +67,9 @@ class PriorTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("chunks", "frames", "size", "hidden", "embedding", "batch", "steps"):
-            value = getattr(self, name)
-            if value is not None and not value >= 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
-        for name in ("minutes", "lr"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be above 0, not {value}")
-        for name in ("memory", "validation"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in 0..1, not {getattr(self, name)}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, not {self.seed}")
-        if self.steps is None and self.minutes is None:
-            raise ValueError("steps or minutes must say how long to train")
+        check_settings(self, "chunks", "frames", "hidden", "embedding")
+        if not 0 <= self.memory <= 1:
+            raise ValueError(f"memory must lie in 0..1, not {self.memory}")
 
 
 @dataclass(frozen=True)
@@ -103,13 +89,9 @@ class PriorValidation:
     memory: tuple[float, ...]
 
 
-class PriorReporter(Protocol):
+class PriorReporter(Reporter, Protocol):
     """What a run tells; the command line draws it."""
 
-    def message(self, text: str) -> None: ...
-    def prepared(self, done: int, total: int, problem: str | None) -> None: ...
-    def encoded(self, done: int, total: int) -> None: ...
-    def progress(self, progress: Progress) -> None: ...
     def predicted(self, step: int, result: PriorValidation) -> None: ...
 
 
@@ -149,10 +131,7 @@ class _Run:
                 f"size and frames must be multiples of {model.stride} and {model.stride_t}, "
                 f"not {config.size} and {config.frames}"
             )
-        try:
-            options.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{options.out}: {error.strerror}") from error
+        make_folder(options.out)
         torch.manual_seed(config.seed)
         self.network = PriorNetwork(
             prior_config(model, hidden=config.hidden, embedding=config.embedding),
@@ -191,14 +170,7 @@ class _Run:
     def encode(self, stopped: Stopped) -> tuple[Codes, Codes] | None:
         """Codes to train on and to validate on; None if stopped."""
         config, options = self.config, self.options
-        videos = find_videos(options.data)
-        footage = prepare(
-            videos,
-            options.cache,
-            short_side=CACHED_SIDE * config.size,
-            report=lambda done, problem: self.reporter.prepared(done, len(videos), problem),
-        )
-        training, validation = split(footage, config.validation)
+        training, validation = footage_of(config, options, self.reporter)
         self.videos = len(training)
 
         def report(done: int) -> bool:
@@ -206,8 +178,9 @@ class _Run:
             return stopped()
 
         shape = {"frames": config.frames, "size": config.size}
+        coder = self.checkpoint.with_details(None)  # the same codes, whatever is behind them
         codes = encode_training(
-            self.checkpoint,
+            coder,
             training,
             options.cache,
             **shape,
@@ -219,7 +192,7 @@ class _Run:
         if codes is None:
             self.reporter.message("stopped while encoding; run again to resume")
             return None
-        return codes, encode_validation(self.checkpoint, validation, **shape, device=options.device)
+        return codes, encode_validation(coder, validation, **shape, device=options.device)
 
     def train(self, codes: tuple[Codes, Codes], stopped: Stopped) -> Path:
         training, held_out = (_Grids(part, self.network, self.options.device) for part in codes)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqcodec.errors import CheckpointError, OutputError
+from vqcodec.errors import CheckpointError
 from vqcodec.metrics import psnr
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model.config import DetailConfig
@@ -24,9 +24,9 @@ from vqcodec.model.details import analyse, dequantise, quantise, synthesise
 from vqcodec.model.network import MSVQVAE
 from vqcodec.model.restoration import Restoration
 from vqcodec.train.config import RunOptions
-from vqcodec.train.course import Course
-from vqcodec.train.data import Augmentation, Clips, find_videos, prepare, split, validation_clips
-from vqcodec.train.loop import CACHED_SIDE, VALIDATION_CLIPS, Progress
+from vqcodec.train.course import Course, Reporter, check_settings, footage_of, make_folder
+from vqcodec.train.data import Augmentation, Clips, validation_clips
+from vqcodec.train.loop import VALIDATION_CLIPS
 from vqcodec.train.process import stop_signals
 
 STATE = "restoration-state.safetensors"
@@ -63,18 +63,7 @@ class RestorationTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("chunks", "frames", "size", "width", "blocks", "batch", "steps"):
-            value = getattr(self, name)
-            if value is not None and not value >= 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
-        for name in ("minutes", "lr"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be above 0, not {value}")
-        if not 0 <= self.validation <= 1 or self.seed < 0:
-            raise ValueError("validation must lie in 0..1, and seed be at least 0")
-        if self.steps is None and self.minutes is None:
-            raise ValueError("steps or minutes must say how long to train")
+        check_settings(self, "chunks", "frames", "width", "blocks")
 
 
 @dataclass(frozen=True)
@@ -90,13 +79,9 @@ class RestorationValidation:
     after: tuple[float, ...]
 
 
-class RestorationReporter(Protocol):
+class RestorationReporter(Reporter, Protocol):
     """What a run tells; the command line draws it."""
 
-    def message(self, text: str) -> None: ...
-    def prepared(self, done: int, total: int, problem: str | None) -> None: ...
-    def encoded(self, done: int, total: int) -> None: ...
-    def progress(self, progress: Progress) -> None: ...
     def restored(self, step: int, result: RestorationValidation) -> None: ...
 
 
@@ -156,10 +141,7 @@ class _Run:
                 f"size and frames must be multiples of {max(strides.stride, 8)} and "
                 f"{2 * strides.stride_t}, not {config.size} and {config.frames}"
             )
-        try:
-            options.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{options.out}: {error.strerror}") from error
+        make_folder(options.out)
         self.details: DetailConfig = dataclasses.replace(
             details, width=config.width, blocks=config.blocks
         )
@@ -188,14 +170,7 @@ class _Run:
     def code(self, stopped: Callable[[], bool]) -> tuple[Coded, Coded] | None:
         """Clips to train on and to validate on; None if stopped."""
         config, options = self.config, self.options
-        videos = find_videos(options.data)
-        footage = prepare(
-            videos,
-            options.cache,
-            short_side=CACHED_SIDE * config.size,
-            report=lambda done, problem: self.reporter.prepared(done, len(videos), problem),
-        )
-        training, held_out = split(footage, config.validation)
+        training, held_out = footage_of(config, options, self.reporter)
         self.videos = len(training)
         draw = Clips(
             training,
