@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from vqcodec.model.checkpoint import export, load, save
-from vqcodec.model.config import PRESETS, DetailConfig, ModelConfig
+from vqcodec.model.config import PRESETS, DetailConfig, ModelConfig, RestorationConfig
 from vqcodec.model.network import MSVQVAE
 from vqcodec.model.restoration import Restoration
 
-DETAILS = DetailConfig(planes=2, step=40, width=8, blocks=1)
-CONFIG = dataclasses.replace(PRESETS["tiny"], details=DETAILS)
+PLAIN = dataclasses.replace(PRESETS["tiny"], details=DetailConfig(planes=2, step=40))
+SHAPE = RestorationConfig(width=8, blocks=1)
+CONFIG = dataclasses.replace(PLAIN, restoration=SHAPE)
 
 
 @pytest.fixture
@@ -31,42 +32,52 @@ def clips():
 
 def test_it_begins_as_the_identity(clips):
     details = torch.rand_like(clips) - 0.5
-    restored = Restoration(2, 8, 1)(clips, details, torch.tensor([1, 2]))
+    restored = Restoration(SHAPE, 2)(clips, details, torch.tensor([1, 2]))
     assert torch.equal(restored, (clips + details).clamp(0, 1))
 
 
-def test_it_runs_once_behind_any_planes_and_never_without(network, clips, monkeypatch):
+def test_it_runs_once_at_every_level_and_never_for_the_encoder(network, clips):
     calls = []
     network.restoration.register_forward_pre_hook(lambda _m, args: calls.append(args[2].tolist()))
     grids = network.encode(clips)
-    codes = len(CONFIG.code_grids)
-    shown = []
-    for count in range(1, len(grids) + 1):
-        shown.append(network.decode(grids[:count]))
-    assert calls == [[1, 1], [2, 2]]
-    plain = MSVQVAE(dataclasses.replace(CONFIG, details=DetailConfig(planes=2, step=40)))
+    assert not calls
+    shown = [network.decode(grids[: quality + 1]) for quality in range(len(grids))]
+    assert calls == [[quality + 1] * 2 for quality in range(len(grids))]
+    plain = MSVQVAE(PLAIN)
     plain.load_state_dict(network.state_dict(), strict=False)
     plain.eval()
     with torch.inference_mode():
         assert all(map(torch.equal, plain.encode(clips), grids))  # it is of the decoder alone
         for count, picture in enumerate(shown, 1):
-            assert torch.equal(picture, plain.decode(grids[:count])) == (count <= codes)
+            assert not torch.equal(picture, plain.decode(grids[:count]))
     assert all(picture.min() >= 0 and picture.max() <= 1 for picture in shown)
+
+
+def test_what_codes_decode_to_before_it(network, clips):
+    """Details correct these pictures, and the search changes their codes."""
+    plain = MSVQVAE(PLAIN).eval()
+    plain.load_state_dict(network.state_dict(), strict=False)
+    codes = network.encode(clips, len(CONFIG.code_grids))
+    with torch.inference_mode():
+        assert torch.equal(network.reconstruct(codes).clip, plain.decode(codes))
+        assert torch.equal(network.lacking(clips, codes), plain.lacking(clips, codes))
+    with pytest.raises(ValueError, match="grids"):
+        network.reconstruct(network.encode(clips))
 
 
 def test_strips_make_no_difference(network, monkeypatch):
     """They look at as much around them as three blocks do."""
     torch.manual_seed(1)
-    deep = Restoration(2, 8, 3).eval().requires_grad_(False)
+    deep = Restoration(RestorationConfig(8, 3), 2).eval().requires_grad_(False)
     for parameter in deep.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     decoded, details = torch.rand(2, 2, 3, 4, 48, 16).unbind()
-    planes = torch.tensor([1, 2])
+    quality = torch.tensor([1, 2])
     with torch.inference_mode():
-        whole = deep(decoded, details, planes)
+        whole = deep(decoded, details, quality)
         for pixels in (1, 2 * 4 * 16 * 10):  # strips of 2 and of 10 rows
             monkeypatch.setattr("vqcodec.model.restoration._PIXELS", pixels)
-            torch.testing.assert_close(deep(decoded, details, planes), whole)
+            torch.testing.assert_close(deep(decoded, details, quality), whole)
     assert not torch.allclose(whole, (decoded + details).clamp(0, 1), atol=0.01)
 
 
@@ -74,7 +85,7 @@ def test_it_is_part_of_the_checkpoint_and_its_identity(network, tmp_path):
     checkpoint = export(network, {})
     save(checkpoint, tmp_path / "a.safetensors")
     again = load(tmp_path / "a.safetensors")
-    assert again.config.details == DETAILS
+    assert again.config.restoration == SHAPE
     assert ModelConfig.from_json(again.config.to_json()) == CONFIG
     state = again.build().restoration.state_dict()
     for name, tensor in network.restoration.state_dict().items():
@@ -85,9 +96,17 @@ def test_it_is_part_of_the_checkpoint_and_its_identity(network, tmp_path):
 
 
 def test_without_it_configurations_are_as_they_were():
-    plain = dataclasses.replace(CONFIG, details=DetailConfig(planes=2, step=40))
-    assert "width" not in plain.to_json().split('"details"')[1].split("}")[0]
-    assert ModelConfig.from_json(plain.to_json()) == plain
+    assert "restoration" not in PLAIN.to_json()
+    assert ModelConfig.from_json(PLAIN.to_json()) == PLAIN
+
+
+def test_it_is_put_in_and_taken_out(network):
+    checkpoint = export(network, {})
+    bare = checkpoint.with_restoration(None)
+    assert bare.build().restoration is None
+    assert bare.config == PLAIN
+    again = bare.with_restoration(SHAPE, network.restoration.state_dict())
+    assert again.model_id == checkpoint.model_id
 
 
 def test_other_details_have_none(network):
@@ -96,9 +115,7 @@ def test_other_details_have_none(network):
     assert export(network, {}).with_details(None).build().config.details is None
 
 
-@pytest.mark.parametrize(
-    "values", [{"width": -1}, {"width": 8.0}, {"blocks": 65}, {"blocks": True}]
-)
+@pytest.mark.parametrize("values", [{"width": 0}, {"width": 8.0}, {"blocks": 65}, {"blocks": True}])
 def test_impossible_shapes_are_refused(values):
     with pytest.raises(ValueError, match=next(iter(values))):
-        DetailConfig(planes=2, step=8, **values)
+        dataclasses.replace(SHAPE, **values)

@@ -7,8 +7,9 @@ import copy
 import pytest
 import torch
 
-from vqcodec.model.config import PRESETS
+from vqcodec.model.config import PRESETS, RestorationConfig
 from vqcodec.model.network import MSVQVAE
+from vqcodec.model.restoration import Restoration
 from vqcodec.train import optimizer as module
 from vqcodec.train.optimizer import MOMENTUM, Muon, make_optimizer, orthogonalise
 from vqcodec.train.state import read_state, save_state
@@ -25,7 +26,11 @@ def narrow(monkeypatch):
 def new_run(seed=0, lr=1e-2):
     torch.manual_seed(seed)
     network = MSVQVAE(PRESETS["tiny"])
-    return network, make_optimizer("muon", network, lr=lr, betas=BETAS)
+    return network, make_optimizer("muon", network, pixels=_pixels(network), lr=lr, betas=BETAS)
+
+
+def _pixels(network):
+    return network.analysis.stem, network.synthesis.tail[-1]
 
 
 def step(network, optimizer):
@@ -104,7 +109,9 @@ def test_matrices_are_the_wide_convolutions_inside(name):
         network = MSVQVAE(PRESETS[name])
     others, matrices = (
         {id(p) for p in group["params"]}
-        for group in make_optimizer("muon", network, lr=1e-3, betas=BETAS).param_groups
+        for group in make_optimizer(
+            "muon", network, pixels=_pixels(network), lr=1e-3, betas=BETAS
+        ).param_groups
     )
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     assert names.keys() == others | matrices
@@ -120,6 +127,14 @@ def test_matrices_are_the_wide_convolutions_inside(name):
         assert not any(name.startswith(apart) for name in chosen)
     size = {key: p.numel() for key, p in ((id(p), p) for p in network.parameters())}
     assert sum(size[key] for key in matrices) > 0.8 * sum(size.values())
+
+
+def test_what_restores_has_matrices_too():
+    network = Restoration(RestorationConfig(width=48, blocks=3), levels=8)
+    _, matrices = make_optimizer("muon", network, lr=1e-3, betas=BETAS).param_groups
+    assert {id(p) for p in matrices["params"]} == {
+        id(layer.weight) for block in network.blocks for layer in (block.space, block.time)
+    }
 
 
 def test_a_network_without_matrices_is_adams_alone():

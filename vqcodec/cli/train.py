@@ -78,7 +78,7 @@ def _default(value: object) -> str:
     type=click.Choice(("autoencoder", "prior", "details", "restoration")),
     default="autoencoder",
     show_default=True,
-    help="The network, what predicts its indices, details behind them, or what restores there.",
+    help="The network, what predicts its indices, details behind them, or what restores.",
 )
 @click.option("--out", type=FOLDER, help="  [default: runs/base, or runs/STAGE]")
 @click.option("--cache", type=FOLDER, help="Where decoded footage is kept.")
@@ -196,8 +196,8 @@ def train(
 
     With --stage prior the network of --init stays as it is, and learns to predict its indices from
     each other: files get smaller, pictures stay the same. With --stage details there are further
-    quality levels behind them. With --stage restoration pictures of these come closer to their
-    source, and files stay the same.
+    quality levels behind them. With --stage restoration pictures of all levels come closer to
+    their source, and files stay the same.
     """
     import torch
 

@@ -33,10 +33,9 @@ from vqcodec.entropy.config import PriorConfig
 from vqcodec.entropy.prior import Prior
 from vqcodec.errors import CheckpointError
 from vqcodec.files import replacing
-from vqcodec.model.config import DetailConfig, ModelConfig
+from vqcodec.model.config import DetailConfig, ModelConfig, RestorationConfig
 from vqcodec.model.header import read_header
 from vqcodec.model.network import MSVQVAE
-from vqcodec.model.restoration import Restoration
 
 FORMAT = "vqcodec-model-1"
 MAX_VALUES = 64_000_000  # of all weights and codebooks of a network
@@ -130,8 +129,10 @@ class Checkpoint:
             "refinement": refinement,
             "tail_blocks": self.config.tail_blocks,
         }
-        if self.config.details is not None:
-            shape["details"] = self.config.details.to_data()
+        for name in ("details", "restoration"):
+            part = getattr(self.config, name)
+            if part is not None:
+                shape[name] = dataclasses.asdict(part)
         decoder = {
             name: tensor
             for name, tensor in self.tensors.items()
@@ -148,19 +149,24 @@ class Checkpoint:
         """32 bytes: SHA-256 of the network, encoder and all: of what decides indices."""
         return _hash(self.config.to_json(), self.tensors)
 
-    def with_details(
-        self, details: DetailConfig | None, restoration: Restoration | None = None
+    def with_details(self, details: DetailConfig | None) -> Checkpoint:
+        """The same with other details, and nothing that restores; the prior stays."""
+        bare = self.with_restoration(None)
+        config = dataclasses.replace(bare.config, details=details)
+        return dataclasses.replace(bare, config=config)
+
+    def with_restoration(
+        self, shape: RestorationConfig | None, weights: Mapping[str, Tensor] | None = None
     ) -> Checkpoint:
-        """The same with other details, and with what restores behind them; the prior stays."""
+        """The same with another restoration, or with none."""
         tensors = {
             name: tensor
             for name, tensor in self.tensors.items()
             if not name.startswith(_RESTORATION)
         }
-        if restoration is not None:
-            for name, tensor in restoration.state_dict().items():
-                tensors[f"{_RESTORATION}{name}"] = _stored(tensor, torch.float16)
-        config = dataclasses.replace(self.config, details=details)
+        for name, tensor in (weights or {}).items():
+            tensors[f"{_RESTORATION}{name}"] = _stored(tensor, torch.float16)
+        config = dataclasses.replace(self.config, restoration=shape)
         return dataclasses.replace(self, config=config, tensors=tensors)
 
     def build(self) -> MSVQVAE:

@@ -142,16 +142,12 @@ class DetailConfig:
         step: of the first plane's quantiser, in 8-bit values; each further one halves it.
         first, others: where in its interval a coefficient of magnitude 1, or of more, is taken to
             be, as a share of the step.
-        width, blocks: channels and residual blocks of the network behind them
-            (:mod:`vqcodec.model.restoration`); width 0 for none.
     """
 
     planes: int
     step: float
     first: float = 0.31
     others: float = 0.36
-    width: int = 0
-    blocks: int = 0
 
     def __post_init__(self) -> None:
         if type(self.planes) is not int or not 1 <= self.planes <= MAX_PLANES:
@@ -160,17 +156,6 @@ class DetailConfig:
             raise ValueError(f"step must be a number in 1..1024, not {self.step}")
         object.__setattr__(self, "step", float(self.step))
         _check_shares(self, "first", "others")
-        for name, most in (("width", 4096), ("blocks", 64)):
-            value = getattr(self, name)
-            if type(value) is not int or not 0 <= value <= most:
-                raise ValueError(f"{name} must be an integer in 0..{most}, not {value}")
-
-    def to_data(self) -> dict[str, Any]:
-        """As JSON values."""
-        data = dataclasses.asdict(self)
-        if not self.width:  # as it was before there was a network behind them
-            del data["width"], data["blocks"]
-        return data
 
     def step_at(self, plane: int) -> float:
         """The step of a plane's quantiser."""
@@ -185,6 +170,25 @@ class DetailConfig:
 
 
 @dataclass(frozen=True)
+class RestorationConfig:
+    """The network behind everything else (:mod:`vqcodec.model.restoration`).
+
+    Attributes:
+        width: channels.
+        blocks: residual blocks.
+    """
+
+    width: int
+    blocks: int
+
+    def __post_init__(self) -> None:
+        for name, most in (("width", 4096), ("blocks", 64)):
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= most:
+                raise ValueError(f"{name} must be an integer in 1..{most}, not {value}")
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """A hierarchy of levels, coarsest first; each finer one refines the last.
 
@@ -194,12 +198,14 @@ class ModelConfig:
         tail_blocks: residual blocks between the finest grid and the pixels, run once for whatever
             levels there are.
         details: planes of details behind all those, or None.
+        restoration: what brings decoded pictures closer to their source, or None.
     """
 
     levels: tuple[LevelConfig, ...]
     refinement: RefinementConfig | None = None
     tail_blocks: int = 0
     details: DetailConfig | None = None
+    restoration: RestorationConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.levels:
@@ -273,10 +279,9 @@ class ModelConfig:
         for level in data["levels"]:
             if not level["split"]:  # the text is what it was before levels could be split
                 del level["split"], level["fill_blocks"], level["worth"]
-        if self.details is None:  # as it was before there were any
-            del data["details"]
-        else:
-            data["details"] = self.details.to_data()
+        for name in ("details", "restoration"):
+            if data[name] is None:  # as it was before there were any
+                del data[name]
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -297,7 +302,16 @@ class ModelConfig:
             details = data.pop("details", None)
             if details is not None:
                 details = DetailConfig(**details)
-            return cls(levels=levels, refinement=refinement, details=details, **data)
+            restoration = data.pop("restoration", None)
+            if restoration is not None:
+                restoration = RestorationConfig(**restoration)
+            return cls(
+                levels=levels,
+                refinement=refinement,
+                details=details,
+                restoration=restoration,
+                **data,
+            )
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CheckpointError(f"not a model configuration: {error}") from error
 

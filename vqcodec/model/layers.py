@@ -41,6 +41,21 @@ class ResidualBlock(nn.Module):
         return out.permute(0, 4, 1, 2, 3)
 
 
+class Mix(nn.Conv3d):
+    """A convolution of one tap: each position's channels mixed, as one matrix product.
+
+    Several times as fast as PyTorch's own 3D convolution on a processor, and the same to the last
+    bits. Parameters are named and shaped as its are.
+    """
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = F.linear(x.permute(0, 2, 3, 4, 1), self.weight.flatten(1), self.bias)
+        return rows.permute(0, 4, 1, 2, 3)
+
+
 def blocks(count: int, channels: int) -> nn.Sequential:
     """``count`` residual blocks in a row; the identity for 0."""
     return nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))
@@ -70,7 +85,7 @@ class Down(nn.Module):
     def __init__(self, inputs: int, outputs: int, t: int, s: int) -> None:
         super().__init__()
         self.t, self.s = t, s
-        self.mix = nn.Conv3d(inputs * t * s * s, outputs, 1)
+        self.mix = Mix(inputs * t * s * s, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.mix(space_to_channels(x, self.t, self.s))
@@ -83,7 +98,7 @@ class Up(nn.Module):
     def __init__(self, inputs: int, outputs: int, t: int, s: int) -> None:
         super().__init__()
         self.t, self.s = t, s
-        self.mix = nn.Conv3d(inputs, outputs * t * s * s, 1)
+        self.mix = Mix(inputs, outputs * t * s * s)
 
     def forward(self, x: Tensor) -> Tensor:
         return channels_to_space(self.mix(x), self.t, self.s)

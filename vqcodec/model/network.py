@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from vqcodec.model import details
 from vqcodec.model.config import LevelConfig, ModelConfig
-from vqcodec.model.layers import Down, Up, blocks
+from vqcodec.model.layers import Down, Mix, Up, blocks
 from vqcodec.model.quantizer import Codebook, ResidualQuantizer, VectorQuantizer
 from vqcodec.model.restoration import Restoration
 
@@ -100,10 +100,9 @@ class MSVQVAE(nn.Module):
             else None
         )
         self.synthesis = Synthesis(config)
-        behind = config.details
         self.restoration = (
-            Restoration(behind.planes, behind.width, behind.blocks)
-            if behind is not None and behind.width
+            Restoration(config.restoration, len(config.grids))
+            if config.restoration is not None
             else None
         )
 
@@ -204,7 +203,7 @@ class MSVQVAE(nn.Module):
 
     def lacking(self, clip: Tensor, codes: Sequence[Tensor]) -> Tensor:
         """What (B, 3, T, H, W) in 0..1 has beyond its codes: (B, 3 T, H, W) coefficients."""
-        return details.analyse(255 * (clip - self.decode(codes)))
+        return details.analyse(255 * (clip - self.reconstruct(codes).clip))
 
     def details(self, coefficients: Tensor, planes: int) -> list[Tensor]:
         """The first planes of (B, 3 T, H, W) coefficients, int16, each of the same shape."""
@@ -213,23 +212,36 @@ class MSVQVAE(nn.Module):
 
     def decode(self, indices: Sequence[Tensor]) -> Tensor:
         """Inverse of :meth:`encode`: any number of the first grids → (B, 3, T, H, W) in 0..1."""
-        return self.reconstruct(indices).clip
+        if len(indices) > len(self.config.grids):
+            raise ValueError(f"{len(indices)} grids for a model of {len(self.config.grids)}")
+        count = len(self.config.code_grids)
+        codes, planes = indices[:count], indices[count:]
+        picture = self.reconstruct(codes).clip
+        found = picture.new_zeros(()).expand_as(picture)
+        if planes:
+            assert self.config.details is not None
+            found = details.synthesise(details.dequantise(planes, self.config.details)) / 255
+        if self.restoration is None:
+            return (picture + found).clamp_(0, 1) if planes else picture
+        quality = torch.full((len(picture),), len(indices), device=picture.device)
+        restored: Tensor = self.restoration(picture, found, quality)
+        return restored.clamp_(0, 1)
 
     def reconstruct(
         self, indices: Sequence[Tensor], shifts: Sequence[Tensor] | None = None
     ) -> Decoded:
-        """Decode any number of the first grids; what they stand for may be shifted.
+        """What any number of the first codes decode to before it is restored.
+
+        Details correct these pictures; what codes stand for may be shifted.
 
         Args:
-            indices: per grid (B, T', H', W') integers.
+            indices: per grid of codes (B, T', H', W') integers.
             shifts: what to add to code vectors, with gradients: for each of the levels' grids that
                 are there, (B, T', H', W', lookup_dim), then, if stages of refinement are, for
                 their sum.
         """
-        if not 1 <= len(indices) <= len(self.config.grids):
-            raise ValueError(f"{len(indices)} grids for a model of {len(self.config.grids)}")
-        count = len(self.config.code_grids)
-        indices, planes = indices[:count], indices[count:]
+        if not 1 <= len(indices) <= len(self.config.code_grids):
+            raise ValueError(f"{len(indices)} grids for a model of {len(self.config.code_grids)}")
         moves = [None] * len(indices) if shifts is None else [_channels_first(s) for s in shifts]
         context = None
         guesses: dict[int, Tensor] = {}
@@ -258,19 +270,7 @@ class MSVQVAE(nn.Module):
             refined = _plus(self.refiner.decode(indices[begin:]), moves[begin])
         assert context is not None
         quality = torch.full((len(context),), len(indices), device=context.device)
-        picture = self.synthesis.finish(context, refined, quality).clamp(0, 1)
-        if planes:
-            assert self.config.details is not None
-            found = details.synthesise(details.dequantise(planes, self.config.details)) / 255
-            picture = self._with_details(picture, found, len(planes)).clamp(0, 1)
-        return Decoded(picture, guesses)
-
-    def _with_details(self, decoded: Tensor, found: Tensor, planes: int) -> Tensor:
-        if self.restoration is None:
-            return decoded + found
-        count = torch.full((len(decoded),), planes, device=decoded.device)
-        restored: Tensor = self.restoration(decoded, found, count)
-        return restored
+        return Decoded(self.synthesis.finish(context, refined, quality).clamp(0, 1), guesses)
 
     def codebooks(self) -> list[Tensor]:
         """The entries of each grid, (K, channels)."""
@@ -369,19 +369,17 @@ class Analysis(nn.Module):
         for level in config.levels[1:]:
             self.fusion.append(
                 nn.Sequential(
-                    nn.Conv3d(2 * level.width, level.width, 1),
+                    Mix(2 * level.width, level.width),
                     blocks(level.fusion_blocks, level.width),
                 )
             )
-        self.heads = nn.ModuleList(
-            nn.Conv3d(level.width, level.lookup_dim, 1) for level in config.levels
-        )
+        self.heads = nn.ModuleList(Mix(level.width, level.lookup_dim) for level in config.levels)
         if config.refinement is not None:
             width = config.levels[-1].width
             self.refinement_fusion = nn.Sequential(
-                nn.Conv3d(2 * width, width, 1), blocks(config.refinement.encoder_blocks, width)
+                Mix(2 * width, width), blocks(config.refinement.encoder_blocks, width)
             )
-            self.refinement_head = nn.Conv3d(width, config.refinement.dim, 1)
+            self.refinement_head = Mix(width, config.refinement.dim)
 
     @property
     def stem(self) -> nn.Module:
@@ -437,7 +435,7 @@ class Synthesis(nn.Module):
         last = config.levels[-1]
         self.refined: nn.Module = nn.Identity()
         if config.refinement is not None:
-            self.refine = nn.Conv3d(config.refinement.dim, last.width, 1, bias=False)
+            self.refine = Mix(config.refinement.dim, last.width, bias=False)
             self.refined = blocks(config.refinement.decoder_blocks, last.width)
         self.fills = nn.ModuleDict(
             {str(number): Fill(level) for number, level in enumerate(config.levels) if level.split}
@@ -475,9 +473,9 @@ class Fill(nn.Module):
 
     def __init__(self, level: LevelConfig) -> None:
         super().__init__()
-        self.join = nn.Conv3d(2 * level.lookup_dim + level.width, level.width, 1)
+        self.join = Mix(2 * level.lookup_dim + level.width, level.width)
         self.blocks = blocks(level.fill_blocks, level.width)
-        self.out = nn.Conv3d(level.width, level.lookup_dim, 1)
+        self.out = Mix(level.width, level.lookup_dim)
         for parameter in self.out.parameters():
             nn.init.zeros_(parameter)
 
@@ -499,7 +497,7 @@ class Stage(nn.Module):
 
     def __init__(self, inputs: int, width: int, *, count: int, up: Up | None) -> None:
         super().__init__()
-        self.join = nn.Conv3d(inputs, width, 1)
+        self.join = Mix(inputs, width)
         self.blocks = blocks(count, width)
         self.up = up if up is not None else nn.Identity()
 

@@ -14,6 +14,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqcodec.model.layers import Mix
+
 EMA_DECAY = 0.99  # of the moving averages, per step
 DEAD = 0.02  # an entry used less than this fraction of the mean is restarted
 EPSILON = 1e-5
@@ -180,7 +182,7 @@ class VectorQuantizer(Codebook):
     ) -> None:
         super().__init__(dim=lookup_dim, entries=entries, delay=delay)
         self.rotate = rotate
-        self.project_out = nn.Conv3d(lookup_dim, dim, 1)
+        self.project_out = Mix(lookup_dim, dim)
 
     def forward(self, z: Tensor) -> Quantized:
         """Quantise (B, lookup_dim, T, H, W) float32; in training mode the codebook moves too."""

@@ -1,8 +1,9 @@
-"""What comes after details: a small network that takes away what their quantiser has left.
+"""What comes last: a small network that brings decoded pictures closer to their source.
 
-Planes of details correct single coefficients and leave all others as the codes have them. What is
-missing can be told in part from what is there, beside it and in the frames before and after, as
-the loop filters of other codecs do. It runs on 2×2 pixels, once for whatever planes there are.
+The decoder of codes works on coarse grids, and each of their cells makes its own pixels. Planes of
+details correct single coefficients and leave all others as the codes have them. What either has
+left can be told in part from what is there, beside it and in the frames before and after, as the
+loop filters of other codecs do. It runs on 2×2 pixels, once for whatever grids there are.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vqcodec.model.config import RestorationConfig
 from vqcodec.model.layers import Down, Up, blocks
 
 _STRIDE = 2
@@ -18,43 +20,42 @@ _PIXELS = 1 << 19  # of all frames of all clips, that it runs on at once
 
 
 class Restoration(nn.Module):
-    """Pictures with details to pictures closer to the source. It begins as the identity.
+    """Decoded pictures to pictures closer to the source. It begins as the identity.
 
     Args:
-        planes: how many planes of details there may be.
-        width: channels.
-        count: residual blocks.
+        config: its shape.
+        levels: how many quality levels there are.
     """
 
-    def __init__(self, planes: int, width: int, count: int) -> None:
+    def __init__(self, config: RestorationConfig, levels: int) -> None:
         super().__init__()
-        self.enter = Down(9, width, 1, _STRIDE)
-        self.planes = nn.Embedding(planes, width)
-        self.blocks = blocks(count, width)
-        self.leave = Up(width, 3, 1, _STRIDE)
-        for parameter in (self.planes.weight, *self.leave.parameters()):
+        self.enter = Down(9, config.width, 1, _STRIDE)
+        self.quality = nn.Embedding(levels, config.width)
+        self.blocks = blocks(config.blocks, config.width)
+        self.leave = Up(config.width, 3, 1, _STRIDE)
+        for parameter in (self.quality.weight, *self.leave.parameters()):
             nn.init.zeros_(parameter)
 
-    def forward(self, decoded: Tensor, details: Tensor, planes: Tensor) -> Tensor:
+    def forward(self, decoded: Tensor, details: Tensor, quality: Tensor) -> Tensor:
         """What to show.
 
         Args:
             decoded: (B, 3, T, H, W) in 0..1, of codes alone.
             details: of the same shape and unit, what is added to it.
-            planes: (B,) integers, of how many planes, from 1.
+            quality: (B,) integers, the quality levels of these pictures, from 1.
 
         Returns:
             (B, 3, T, H, W) float32, nominally in 0..1.
         """
         if torch.is_grad_enabled():
-            return self._restored(decoded, details, planes)
+            return self._restored(decoded, details, quality)
         chunk = decoded[0, 0].numel()
         parts = [
-            torch.split(whole, max(1, _PIXELS // chunk)) for whole in (decoded, details, planes)
+            torch.split(whole, max(1, _PIXELS // chunk)) for whole in (decoded, details, quality)
         ]
         return torch.cat([self._in_strips(*part) for part in zip(*parts, strict=True)])
 
-    def _in_strips(self, decoded: Tensor, details: Tensor, planes: Tensor) -> Tensor:
+    def _in_strips(self, decoded: Tensor, details: Tensor, quality: Tensor) -> Tensor:
         """Large pictures take less memory in strips, each with as much around it as it looks at."""
         batch, _, frames, height, width = decoded.shape
         strip = max(1, _PIXELS // (batch * frames * width * _STRIDE)) * _STRIDE
@@ -62,15 +63,14 @@ class Restoration(nn.Module):
         restored = torch.empty_like(decoded)
         for top in range(0, height, strip):
             begin, end = max(0, top - reach), min(height, top + strip + reach)
-            found = self._restored(decoded[..., begin:end, :], details[..., begin:end, :], planes)[
-                ..., top - begin :, :
-            ]
+            part, its = (whole[..., begin:end, :] for whole in (decoded, details))
+            found = self._restored(part, its, quality)[..., top - begin :, :]
             restored[..., top : top + strip, :] = found[..., :strip, :]
         return restored
 
-    def _restored(self, decoded: Tensor, details: Tensor, planes: Tensor) -> Tensor:
+    def _restored(self, decoded: Tensor, details: Tensor, quality: Tensor) -> Tensor:
         picture = (decoded + details).clamp(0, 1)
         seen = torch.cat([picture - 0.5, _LOUD * details, decoded - 0.5], 1)
-        level = self.planes(planes - 1)[:, :, None, None, None]
+        level = self.quality(quality - 1)[:, :, None, None, None]
         change: Tensor = self.leave(self.blocks(self.enter(seen) + level))
         return picture + change.float() / _LOUD

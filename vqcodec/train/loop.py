@@ -126,6 +126,7 @@ class _Run:
         self.optimizer = make_optimizer(
             config.optimizer,
             self.network,
+            pixels=(self.network.analysis.stem, self.network.synthesis.tail[-1]),
             lr=config.lr,
             betas=config.betas,
             beside=self.prior.groups(PRIOR_FACTOR) if self.prior is not None else (),
@@ -286,7 +287,7 @@ class _Run:
         start = None if init is None else _shape(init.config)
         if init is not None and config.decoder_only and start == shape:
             # The codes stay as they are: so does the choice among them.
-            architecture = dataclasses.replace(init.config, details=None)
+            architecture = dataclasses.replace(init.config, details=None, restoration=None)
         network = MSVQVAE(architecture, rotate=config.rotation, delay=config.delay)
         if init is not None:
             if start not in _beginnings(shape):
@@ -425,7 +426,7 @@ def _shape(config: ModelConfig) -> ModelConfig:
     refinement = config.refinement
     if refinement is not None:
         refinement = dataclasses.replace(refinement, worth=0.0, decay=1.0)
-    return dataclasses.replace(config, levels=levels, refinement=refinement, details=None)
+    return ModelConfig(levels, refinement, config.tail_blocks)
 
 
 def _beginnings(config: ModelConfig) -> list[ModelConfig]:

@@ -13,10 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqcodec.model.network import MSVQVAE
-
 MOMENTUM = 0.95
-SMALLEST = 64  # matrices with a shorter side are left to Adam
+SMALLEST = 48  # matrices with a shorter side are left to Adam
 # Newton–Schulz coefficients that pull singular values towards 1 fastest (Jordan et al. 2024).
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
@@ -95,30 +93,27 @@ def orthogonalise(matrix: Tensor) -> Tensor:
 
 def make_optimizer(
     name: str,
-    network: MSVQVAE,
+    network: nn.Module,
     *,
+    pixels: Sequence[nn.Module] = (),
     lr: float,
     betas: tuple[float, float],
     beside: Sequence[dict[str, Any]] = (),
 ) -> torch.optim.Optimizer:
     """``adam`` or ``muon`` over all parameters of a network.
 
-    The layers that touch pixels, narrow ones, and the groups ``beside`` stay with Adam.
+    The layers that touch ``pixels``, narrow ones, and the groups ``beside`` stay with Adam.
     """
     if name == "adam":
         groups = [{"params": list(network.parameters())}, *beside]
         return torch.optim.Adam(groups, lr=lr, betas=betas, fused=True)
     if name != "muon":
         raise ValueError(f"unknown optimiser: {name}")
-    pixels = {
-        id(p)
-        for layer in (network.analysis.stem, network.synthesis.tail[-1])
-        for p in layer.parameters()
-    }
+    kept = {id(parameter) for layer in pixels for parameter in layer.parameters()}
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for parameter in network.parameters():
-        chosen = matrices if id(parameter) not in pixels and _is_matrix(parameter) else others
+        chosen = matrices if id(parameter) not in kept and _is_matrix(parameter) else others
         chosen.append(parameter)
     groups = [{"params": others}, {"params": matrices, "matrix": True}, *beside]
     return Muon([group for group in groups if group["params"]], lr=lr, betas=betas)

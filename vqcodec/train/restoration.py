@@ -1,13 +1,14 @@
-"""Training of what comes after details: pictures as codes and details make them, to the source.
+"""Training of what comes last: pictures as codes and details make them, to the source.
 
-The footage is coded once by the frozen network; details are quantised anew each time, by as many
-planes as chance says. The result is the initial checkpoint with the restoring network in it.
+The footage is coded once by the frozen network, and each clip decoded twice: with all of its codes,
+which details correct, and with as many as are in turn. Details are quantised anew each time. The
+result is the initial checkpoint with the restoring network in it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +20,7 @@ from torch import Tensor
 from vqcodec.errors import CheckpointError
 from vqcodec.metrics import psnr
 from vqcodec.model import checkpoint as checkpoints
-from vqcodec.model.config import DetailConfig
+from vqcodec.model.config import RestorationConfig
 from vqcodec.model.details import analyse, dequantise, quantise, synthesise
 from vqcodec.model.network import MSVQVAE
 from vqcodec.model.restoration import Restoration
@@ -27,6 +28,7 @@ from vqcodec.train.config import RunOptions
 from vqcodec.train.course import Course, Reporter, check_settings, footage_of, make_folder
 from vqcodec.train.data import Augmentation, Clips, validation_clips
 from vqcodec.train.loop import VALIDATION_CLIPS
+from vqcodec.train.optimizer import make_optimizer
 from vqcodec.train.process import stop_signals
 
 STATE = "restoration-state.safetensors"
@@ -39,13 +41,14 @@ class RestorationTraining:
     """Everything that shapes a restoring network, apart from its data and the checkpoint.
 
     Attributes:
-        chunks: clips of footage to code and train on; they are kept in memory, 1.2 MB each.
+        chunks: clips of footage to code and train on; they are kept in memory, 2 MB each.
         frames, size: shape of a clip: multiples of the model's strides. A step sees half of one.
-        width, blocks: see :class:`~vqcodec.model.config.DetailConfig`.
+        width, blocks: see :class:`~vqcodec.model.config.RestorationConfig`.
         batch: clips a step.
         steps: optimiser steps.
         minutes: stop after this much wall time, coding aside; the learning rate then follows time.
-        lr: peak learning rate of Adam, annealed to zero along a cosine.
+        lr: peak learning rate of Muon (:mod:`vqcodec.train.optimizer`), annealed to zero along a
+            cosine.
         validation: fraction of the videos set aside.
         seed: of everything random.
     """
@@ -68,10 +71,10 @@ class RestorationTraining:
 
 @dataclass(frozen=True)
 class RestorationValidation:
-    """Mean PSNR in dB on footage set aside, for each number of planes.
+    """Mean PSNR in dB on footage set aside, for each quality level.
 
     Attributes:
-        before: of pictures with their details.
+        before: of decoded pictures.
         after: of what the network makes of these.
     """
 
@@ -97,7 +100,7 @@ def train_restoration(
         The model's path; None if the run was stopped before training began.
 
     Raises:
-        CheckpointError: there is no ``init``, it has no details, or the saved state does not fit.
+        CheckpointError: there is no ``init``, or the saved state does not fit.
         DataError: no usable videos.
         OutputError: ``out`` or the cache cannot be written.
         ValueError: clips that do not fit the model's strides.
@@ -114,14 +117,19 @@ class Coded:
 
     Attributes:
         clips: uint8 (N, 3, T, H, W).
-        decoded: float16 in 0..1, of the same shape.
+        decoded: for each number of codes float16 in 0..1 (n, 3, T, H, W), not restored.
+        which: for each number of codes, the numbers of these n clips.
     """
 
     clips: Tensor
-    decoded: Tensor
+    decoded: tuple[Tensor, ...]
+    which: tuple[range, ...]
 
-    def __len__(self) -> int:
-        return len(self.clips)
+    def of(self, quality: int) -> tuple[Tensor, Tensor]:
+        """Clips, and what is decoded of their codes at a quality level."""
+        number = min(quality, len(self.which)) - 1
+        some = self.which[number]
+        return self.clips[some.start : some.stop : some.step], self.decoded[number]
 
 
 class _Run:
@@ -132,24 +140,30 @@ class _Run:
         if options.init is None:
             raise CheckpointError("restoration is for a checkpoint: none was given")
         self.checkpoint = checkpoints.load(options.init)
-        details = self.checkpoint.config.details
-        if details is None:
-            raise CheckpointError(f"{options.init}: there are no details to restore behind")
         strides = self.checkpoint.config
         if config.size % max(strides.stride, 8) or config.frames % (2 * strides.stride_t):
             raise ValueError(
                 f"size and frames must be multiples of {max(strides.stride, 8)} and "
                 f"{2 * strides.stride_t}, not {config.size} and {config.frames}"
             )
+        if config.chunks < len(strides.code_grids):
+            raise ValueError(
+                f"chunks must be at least {len(strides.code_grids)}, one for each level of codes"
+            )
         make_folder(options.out)
-        self.details: DetailConfig = dataclasses.replace(
-            details, width=config.width, blocks=config.blocks
-        )
+        self.shape = RestorationConfig(config.width, config.blocks)
         self.codes = self.checkpoint.build().to(options.device)
+        self.levels = len(self.codes.config.grids)
         torch.manual_seed(config.seed)
-        self.network = Restoration(details.planes, config.width, config.blocks).to(options.device)
+        self.network = Restoration(self.shape, self.levels).to(options.device)
         self._warm_start(self.codes)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.lr, betas=BETAS)
+        self.optimizer = make_optimizer(
+            "muon",
+            self.network,
+            pixels=(self.network.enter, self.network.leave),
+            lr=config.lr,
+            betas=BETAS,
+        )
         self.videos = 0
         self.course = Course(
             config,
@@ -163,7 +177,7 @@ class _Run:
 
     def _warm_start(self, ready: MSVQVAE) -> None:
         """Go on from the network that the checkpoint has, if it is of the same shape."""
-        if ready.restoration is not None and self.checkpoint.config.details == self.details:
+        if ready.restoration is not None and ready.config.restoration == self.shape:
             self.network.load_state_dict(ready.restoration.state_dict())
             self.reporter.message("goes on from the restoration of --init")
 
@@ -179,26 +193,51 @@ class _Run:
             seed=config.seed,
             augmentation=Augmentation(),
         )
-        parts: list[Coded] = []
-        while (done := sum(map(len, parts))) < config.chunks:
-            count = min(config.batch, config.chunks - done)
-            parts.append(self._coded(torch.stack([draw(done, place) for place in range(count)])))
-            self.reporter.encoded(done + count, config.chunks)
-            if stopped():
-                self.reporter.message("stopped while encoding; run again to start over")
-                return None
+        numbers = range(config.chunks)
+        batches = (
+            torch.stack([draw(start, number - start) for number in numbers[start:][: config.batch]])
+            for start in numbers[:: config.batch]
+        )
+        lower = len(self.codes.config.code_grids) - 1
+        trained = self._coded(
+            batches, (*(numbers[level::lower] for level in range(lower)), numbers), stopped
+        )
+        if trained is None:
+            self.reporter.message("stopped while encoding; run again to start over")
+            return None
         clips = validation_clips(
             held_out, frames=config.frames, size=config.size, limit=VALIDATION_CLIPS
         )
-        kept = [self._coded(part) for part in torch.split(clips, config.batch)]
-        return _joined(parts), _joined(kept)
+        whole = (range(len(clips)),) * (lower + 1)
+        kept = self._coded(torch.split(clips, config.batch), whole, None)
+        assert kept is not None
+        return trained, kept
 
     @torch.inference_mode()
-    def _coded(self, clips: Tensor) -> Coded:
-        pictures = clips.to(self.options.device).float().div_(255)
-        count = len(self.codes.config.code_grids)
-        decoded = self.codes.decode(self.codes.encode(pictures, count))
-        return Coded(clips, decoded.cpu().half())
+    def _coded(
+        self,
+        batches: Iterable[Tensor],
+        which: tuple[range, ...],
+        stopped: Callable[[], bool] | None,
+    ) -> Coded | None:
+        """Clips with what their codes decode to; None if stopped."""
+        clips: list[Tensor] = []
+        decoded: list[list[Tensor]] = [[] for _ in which]
+        done = 0
+        for batch in batches:
+            grids = self.codes.encode(batch.to(self.options.device).float().div_(255), len(which))
+            for count, (part, some) in enumerate(zip(decoded, which, strict=True), 1):
+                here = [place for place in range(len(batch)) if done + place in some]
+                if here:
+                    codes = [grid[here] for grid in grids[:count]]
+                    part.append(self.codes.reconstruct(codes).clip.cpu().half())
+            clips.append(batch)
+            done += len(batch)
+            if stopped is not None:
+                self.reporter.encoded(done, self.config.chunks)
+                if stopped():
+                    return None
+        return Coded(torch.cat(clips), tuple(map(torch.cat, decoded)), which)
 
     def train(self, training: Coded, held_out: Coded, stopped: Callable[[], bool]) -> Path:
         return self.course.run(
@@ -214,11 +253,12 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         rng = np.random.default_rng((config.seed, self.course.step))
-        chosen = torch.from_numpy(rng.choice(len(coded), min(config.batch, len(coded)), False))
-        clips = coded.clips[chosen].to(device).float().div_(255)
-        decoded = coded.decoded[chosen].to(device).float()
-        planes = int(rng.integers(1, self.details.planes + 1))
-        found = self._details(clips, decoded, planes)
+        quality = int(rng.integers(self.levels)) + 1
+        sources, pictures = coded.of(quality)
+        chosen = rng.choice(len(sources), min(config.batch, len(sources)), False)
+        clips = sources[chosen].to(device).float().div_(255)
+        decoded = pictures[chosen].to(device).float()
+        found = self._details(clips, decoded, quality)
         half = config.frames // 2
         start = int(rng.integers(half + 1))
         axes = [axis for axis in (2, 4) if rng.random() < 0.5]  # in time, and sideways
@@ -226,7 +266,7 @@ class _Run:
             whole[:, :, start : start + half].flip(axes) for whole in (clips, decoded, found)
         )
         with self._autocast():
-            restored = self._restored(decoded, found, planes)
+            restored = self._restored(decoded, found, quality)
         loss = (restored - clips).square().mean((1, 2, 3, 4)).log().mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -235,15 +275,18 @@ class _Run:
         return float(loss.detach())
 
     @torch.no_grad()
-    def _details(self, clips: Tensor, decoded: Tensor, planes: int) -> Tensor:
-        """What so many planes of details add to decoded pictures, in their unit."""
+    def _details(self, clips: Tensor, decoded: Tensor, quality: int) -> Tensor:
+        """What details add to decoded pictures at a quality level, in their unit."""
+        planes, details = quality - len(self.codes.config.code_grids), self.codes.config.details
+        if planes <= 0:
+            return torch.zeros_like(decoded)
+        assert details is not None
         coefficients = analyse(255 * (clips - decoded))
-        symbols = quantise(coefficients, self.details, planes)
-        return synthesise(dequantise(symbols, self.details)) / 255
+        return synthesise(dequantise(quantise(coefficients, details, planes), details)) / 255
 
-    def _restored(self, decoded: Tensor, found: Tensor, planes: int) -> Tensor:
-        count = torch.full((len(decoded),), planes, device=decoded.device)
-        restored: Tensor = self.network(decoded, found, count)
+    def _restored(self, decoded: Tensor, found: Tensor, quality: int) -> Tensor:
+        level = torch.full((len(decoded),), quality, device=decoded.device)
+        restored: Tensor = self.network(decoded, found, level)
         return restored
 
     def _autocast(self) -> torch.autocast:
@@ -252,31 +295,23 @@ class _Run:
 
     @torch.inference_mode()
     def _validate(self, held_out: Coded) -> RestorationValidation:
-        device = self.options.device
-        totals = np.zeros((2, self.details.planes))
-        for start in range(0, len(held_out), self.config.batch):
-            part = slice(start, start + self.config.batch)
-            source = held_out.clips[part]
-            clips = source.to(device).float().div_(255)
-            decoded = held_out.decoded[part].to(device).float()
-            for planes in range(1, self.details.planes + 1):
-                found = self._details(clips, decoded, planes)
-                for row, pictures in enumerate(
-                    (decoded + found, self._restored(decoded, found, planes))
-                ):
-                    totals[row, planes - 1] += sum(map(_psnr, source, _bytes(pictures)))
-        result = RestorationValidation(*map(tuple, (totals / len(held_out)).tolist()))
+        device, size = self.options.device, self.config.batch
+        totals = np.zeros((2, self.levels))
+        for quality in range(1, self.levels + 1):
+            batches = (torch.split(whole, size) for whole in held_out.of(quality))
+            for source, pictures in zip(*batches, strict=True):
+                decoded = pictures.to(device).float()
+                found = self._details(source.to(device).float().div_(255), decoded, quality)
+                shown = decoded + found, self._restored(decoded, found, quality)
+                totals[:, quality - 1] += [sum(map(_psnr, source, _bytes(x))) for x in shown]
+        result = RestorationValidation(*map(tuple, (totals / len(held_out.clips)).tolist()))
         self.reporter.restored(self.course.step, result)
         return result
 
     def _finished(self, result: RestorationValidation) -> checkpoints.Checkpoint:
         card = self.course.card(self.videos, result)
-        finished = self.checkpoint.with_details(self.details, self.network)
+        finished = self.checkpoint.with_restoration(self.shape, self.network.state_dict())
         return dataclasses.replace(finished, card={**finished.card, "restoration": card})
-
-
-def _joined(parts: list[Coded]) -> Coded:
-    return Coded(torch.cat([p.clips for p in parts]), torch.cat([p.decoded for p in parts]))
 
 
 def _bytes(pictures: Tensor) -> Tensor:
