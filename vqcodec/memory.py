@@ -24,7 +24,7 @@ DEFAULT_MEMORY = 1024  # MiB
 _PROGRAM = 810 << 20  # without pictures; 650 MiB of it are torch's, in its build for CUDA
 # Bytes a pixel of a chunk's frames, those that fill up the last step included; the same where
 # tensors are so small that gaps stay between them, and how much that is at most.
-_PLAIN = (70, 200, 120 << 20)
+_PLAIN = (70, 400, 120 << 20)
 _DETAILED = (345, 560, 200 << 20)  # with planes of details
 _OUTPUT_PIXEL = 250  # bytes a pixel of the output: x264 holds some 60 pictures, others fewer
 _OUTPUT_PIXELS = {"libx265": 300, "libsvtav1": 1100}
