@@ -16,7 +16,9 @@ from vqcodec.model.layers import Down, Up, blocks
 
 _STRIDE = 2
 _LOUD = 4.0  # details are small beside pictures
-_PIXELS = 1 << 19  # of all frames of all clips, that it runs on at once
+# Of all frames, that it runs on at once: of several clips what caches hold, of one clip more, as
+# strips look beyond their edges.
+_CLIPS_PIXELS, _PIXELS = 1 << 17, 1 << 19
 
 
 class Restoration(nn.Module):
@@ -51,7 +53,8 @@ class Restoration(nn.Module):
             return self._restored(decoded, details, quality)
         chunk = decoded[0, 0].numel()
         parts = [
-            torch.split(whole, max(1, _PIXELS // chunk)) for whole in (decoded, details, quality)
+            torch.split(whole, max(1, _CLIPS_PIXELS // chunk))
+            for whole in (decoded, details, quality)
         ]
         return torch.cat([self._in_strips(*part) for part in zip(*parts, strict=True)])
 
