@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from vqcodec.bench.paper_network import PaperNetwork
 from vqcodec.codec import Codec
@@ -33,7 +34,7 @@ BATCH = 8  # chunks through the network together
 
 
 def measure(*, clips: int, rounds: int, model: str | None = None) -> dict[str, float]:
-    """Median seconds per 32×64×64 clip for each network and direction, and their ratios.
+    """Median seconds and GFLOP per 32×64×64 clip for each network and direction, and ratios.
 
     Ours codes as much as the paper's network does: the levels of the paper.
     """
@@ -56,6 +57,10 @@ def measure(*, clips: int, rounds: int, model: str | None = None) -> dict[str, f
                 if turn:  # the first round warms up
                     seconds[name].append((time.perf_counter() - began) / clips)
     result = {name: statistics.median(times) for name, times in seconds.items()}
+    for name, call in work.items():
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            call()
+        result[f"{name}_gflop"] = counter.get_total_flops() / clips / 1e9
     for direction in ("encode", "decode"):
         pairs = zip(seconds[f"paper_{direction}"], seconds[direction], strict=True)
         result[f"{direction}_ratio"] = statistics.median(theirs / mine for theirs, mine in pairs)
@@ -140,7 +145,9 @@ def main() -> None:
         print(
             f"{direction}: {1e3 * result[direction]:.1f} ms a clip, "
             f"the paper's network {1e3 * result[f'paper_{direction}']:.1f} ms: "
-            f"{result[f'{direction}_ratio']:.1f} times faster"
+            f"{result[f'{direction}_ratio']:.1f} times faster; "
+            f"{result[f'{direction}_gflop']:.1f} and "
+            f"{result[f'paper_{direction}_gflop']:.1f} GFLOP"
         )
     print(f"vqcodec --help: {result['start_up_ratio']:.1f} times python -c pass")
     for quality, unpack, decode in rows:

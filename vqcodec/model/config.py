@@ -123,13 +123,8 @@ class RefinementConfig:
     decay: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, least, most in (
-            *(("stages", 1, MAX_LEVELS), ("entries", 2, MAX_ENTRIES), ("dim", 1, 4096)),
-            *(("encoder_blocks", 0, 64), ("decoder_blocks", 0, 64)),
-        ):
-            value = getattr(self, name)
-            if type(value) is not int or not least <= value <= most:
-                raise ValueError(f"{name} must be an integer in {least}..{most}, not {value}")
+        limits = {"stages": (1, MAX_LEVELS), "entries": (2, MAX_ENTRIES), "dim": (1, 4096)}
+        _check_integers(self, limits | {"encoder_blocks": (0, 64), "decoder_blocks": (0, 64)})
         _check_shares(self, "worth", "decay")
 
 
@@ -182,10 +177,7 @@ class RestorationConfig:
     blocks: int
 
     def __post_init__(self) -> None:
-        for name, most in (("width", 4096), ("blocks", 64)):
-            value = getattr(self, name)
-            if type(value) is not int or not 1 <= value <= most:
-                raise ValueError(f"{name} must be an integer in 1..{most}, not {value}")
+        _check_integers(self, {"width": (1, 4096), "blocks": (1, 64)})
 
 
 @dataclass(frozen=True)
@@ -296,24 +288,24 @@ class ModelConfig:
             if any(level.get("split") and "worth" not in level for level in data["levels"]):
                 raise ValueError("a level was split before odd steps were guessed")
             levels = tuple(LevelConfig(**level) for level in data.pop("levels"))
-            refinement = data.pop("refinement", None)
-            if refinement is not None:
-                refinement = RefinementConfig(**refinement)
-            details = data.pop("details", None)
-            if details is not None:
-                details = DetailConfig(**details)
-            restoration = data.pop("restoration", None)
-            if restoration is not None:
-                restoration = RestorationConfig(**restoration)
-            return cls(
-                levels=levels,
-                refinement=refinement,
-                details=details,
-                restoration=restoration,
-                **data,
-            )
+            for name, part in _PARTS.items():
+                if data.get(name) is not None:
+                    data[name] = part(**data[name])
+            return cls(levels=levels, **data)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CheckpointError(f"not a model configuration: {error}") from error
+
+
+_PARTS = {"refinement": RefinementConfig, "details": DetailConfig, "restoration": RestorationConfig}
+
+
+def _check_integers(
+    config: RefinementConfig | RestorationConfig, limits: dict[str, tuple[int, int]]
+) -> None:
+    for name, (least, most) in limits.items():
+        value = getattr(config, name)
+        if type(value) is not int or not least <= value <= most:
+            raise ValueError(f"{name} must be an integer in {least}..{most}, not {value}")
 
 
 def _check_shares(config: LevelConfig | RefinementConfig | DetailConfig, *names: str) -> None:

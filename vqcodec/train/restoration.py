@@ -30,6 +30,7 @@ from vqcodec.train.data import Augmentation, Clips, validation_clips
 from vqcodec.train.loop import VALIDATION_CLIPS
 from vqcodec.train.optimizer import make_optimizer
 from vqcodec.train.process import stop_signals
+from vqcodec.train.validation import to_uint8
 
 STATE = "restoration-state.safetensors"
 BETAS = (0.9, 0.98)
@@ -303,7 +304,9 @@ class _Run:
                 decoded = pictures.to(device).float()
                 found = self._details(source.to(device).float().div_(255), decoded, quality)
                 shown = decoded + found, self._restored(decoded, found, quality)
-                totals[:, quality - 1] += [sum(map(_psnr, source, _bytes(x))) for x in shown]
+                totals[:, quality - 1] += [
+                    sum(map(_psnr, source, to_uint8(x).cpu())) for x in shown
+                ]
         result = RestorationValidation(*map(tuple, (totals / len(held_out.clips)).tolist()))
         self.reporter.restored(self.course.step, result)
         return result
@@ -312,11 +315,6 @@ class _Run:
         card = self.course.card(self.videos, result)
         finished = self.checkpoint.with_restoration(self.shape, self.network.state_dict())
         return dataclasses.replace(finished, card={**finished.card, "restoration": card})
-
-
-def _bytes(pictures: Tensor) -> Tensor:
-    """(B, 3, T, H, W) nominally in 0..1 → uint8, as a decoder rounds."""
-    return pictures.clamp(0, 1).mul(255).add(0.5).to(torch.uint8).cpu()
 
 
 def _psnr(source: Tensor, shown: Tensor) -> float:
