@@ -14,7 +14,7 @@ demo: $(READY)
 	$(BIN)/python examples/demo.py $(if $(VIDEO),--video '$(VIDEO)')
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
+
+# Workers of pytest-xdist share the cores: more threads than these would wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell's jobs in the background ignore SIGINT, and what they start inherits that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
