@@ -4,10 +4,11 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from scipy.ndimage import uniform_filter
 
 from vqcodec import metrics
 from vqcodec.container import Level
-from vqcodec.seam import REACH, Seams, joined, smooth
+from vqcodec.seam import REACH, SQUARE, Seams, _around, joined, smooth
 
 SIDE = 24
 CODES = (Level(8, 8), Level(8, 4), Level(8, 4))
@@ -123,3 +124,9 @@ def test_short_chunks_share_their_frames(length):
     raw = np.concatenate(chunks)
     jumps, smoothed = (np.abs(np.diff(x.astype(int), axis=0)).mean() for x in (raw, found))
     assert smoothed < jumps
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (9, 24), (3, 2)])
+def test_jumps_are_judged_in_squares(shape):
+    power = np.random.default_rng(0).random(shape, np.float32)
+    np.testing.assert_allclose(_around(power), uniform_filter(power, SQUARE), rtol=1e-5)

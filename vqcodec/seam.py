@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -100,10 +101,8 @@ def smooth(
         share: of the jump that is taken off the frames at the border.
         motion: RMS of a jump, in grey levels, that is more likely motion than error.
     """
-    from scipy.ndimage import uniform_filter
-
     jump = after[0].astype(np.float32) - before[-1]
-    power = uniform_filter(np.square(jump).mean(-1), SQUARE)
+    power = _around(np.square(jump).mean(-1))
     error = jump * np.exp(power / -(motion**2))[..., None]
     before, after = before.copy(), after.copy()
     shares = share * FADE ** np.arange(REACH)
@@ -112,6 +111,17 @@ def smooth(
     for distance, share in enumerate(shares[: len(before)]):
         before[-1 - distance] = _rounded(before[-1 - distance] + share * error)
     return before, after
+
+
+def _around(power: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(H, W): the mean over the square around each place; what is outside mirrors the inside.
+
+    As of ``scipy.ndimage.uniform_filter``, whose import takes longer than to decode a few chunks.
+    """
+    mean = np.pad(power, SQUARE // 2, "symmetric")
+    for axis in (0, 1):
+        mean = sliding_window_view(mean, SQUARE, axis).mean(-1)
+    return mean
 
 
 def _rounded(frame: NDArray[Any]) -> Frames:

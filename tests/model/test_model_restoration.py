@@ -13,7 +13,7 @@ from vqcodec.model.network import MSVQVAE
 from vqcodec.model.restoration import Restoration
 
 PLAIN = dataclasses.replace(PRESETS["tiny"], details=DetailConfig(planes=2, step=40))
-SHAPE = RestorationConfig(width=8, blocks=1)
+SHAPE = RestorationConfig(width=8, blocks=1, detail_blocks=1)
 CONFIG = dataclasses.replace(PLAIN, restoration=SHAPE)
 
 
@@ -34,6 +34,17 @@ def test_it_begins_as_the_identity(clips):
     details = torch.rand_like(clips) - 0.5
     restored = Restoration(SHAPE, 2)(clips, details, torch.tensor([1, 2]))
     assert torch.equal(restored, (clips + details).clamp(0, 1))
+    assert torch.equal(Restoration(SHAPE, 2)(clips, None, torch.tensor([1, 2])), clips)
+
+
+def test_blocks_for_details_are_for_these_alone(network, clips):
+    calls = []
+    network.restoration.detail_blocks.register_forward_hook(lambda *_: calls.append(True))
+    grids = network.encode(clips)
+    codes = len(CONFIG.code_grids)
+    for count in range(1, len(grids) + 1):
+        network.decode(grids[:count])
+        assert len(calls) == max(0, count - codes)
 
 
 def test_it_runs_once_at_every_level_and_never_for_the_encoder(network, clips):
@@ -66,9 +77,9 @@ def test_what_codes_decode_to_before_it(network, clips):
 
 
 def test_strips_make_no_difference(network, monkeypatch):
-    """They look at as much around them as three blocks do."""
+    """They look at as much around them as all blocks do."""
     torch.manual_seed(1)
-    deep = Restoration(RestorationConfig(8, 3), 2).eval().requires_grad_(False)
+    deep = Restoration(RestorationConfig(8, 1, 2), 2).eval().requires_grad_(False)
     for parameter in deep.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     decoded, details = torch.rand(2, 2, 3, 4, 48, 16).unbind()
@@ -98,6 +109,9 @@ def test_it_is_part_of_the_checkpoint_and_its_identity(network, tmp_path):
 def test_without_it_configurations_are_as_they_were():
     assert "restoration" not in PLAIN.to_json()
     assert ModelConfig.from_json(PLAIN.to_json()) == PLAIN
+    plain = dataclasses.replace(CONFIG, restoration=RestorationConfig(width=8, blocks=1))
+    assert "detail_blocks" not in plain.to_json()
+    assert ModelConfig.from_json(plain.to_json()) == plain
 
 
 def test_it_is_put_in_and_taken_out(network):
@@ -115,7 +129,16 @@ def test_other_details_have_none(network):
     assert export(network, {}).with_details(None).build().config.details is None
 
 
-@pytest.mark.parametrize("values", [{"width": 0}, {"width": 8.0}, {"blocks": 65}, {"blocks": True}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"width": 0},
+        {"width": 8.0},
+        {"blocks": 65},
+        {"blocks": True},
+        {"detail_blocks": -1},
+    ],
+)
 def test_impossible_shapes_are_refused(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         dataclasses.replace(SHAPE, **values)

@@ -96,6 +96,9 @@ def _default(value: object) -> str:
 @click.option("--step", type=click.FloatRange(1, 1024), help="Of the first plane, in 8-bit values.")
 @click.option("--width", type=click.IntRange(1, 4096), help="Channels of the restoration.")
 @click.option("--blocks", type=click.IntRange(1, 64), help="Residual blocks of the restoration.")
+@click.option(
+    "--detail-blocks", type=click.IntRange(0, 64), help="More of them, where there are details."
+)
 @click.option("--batch", type=click.IntRange(1), help="Clips a step." + _default(PAPER.batch))
 @click.option("--epochs", type=float, help="Passes over the data." + _default(PAPER.epochs))
 @click.option("--steps", type=click.IntRange(1), help="Steps, instead of epochs.")

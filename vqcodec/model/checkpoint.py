@@ -129,10 +129,8 @@ class Checkpoint:
             "refinement": refinement,
             "tail_blocks": self.config.tail_blocks,
         }
-        for name in ("details", "restoration"):
-            part = getattr(self.config, name)
-            if part is not None:
-                shape[name] = dataclasses.asdict(part)
+        parts = json.loads(self.config.to_json())
+        shape |= {name: parts[name] for name in ("details", "restoration") if name in parts}
         decoder = {
             name: tensor
             for name, tensor in self.tensors.items()

@@ -171,13 +171,16 @@ class RestorationConfig:
     Attributes:
         width: channels.
         blocks: residual blocks.
+        detail_blocks: more of them, for pictures that details correct.
     """
 
     width: int
     blocks: int
+    detail_blocks: int = 0
 
     def __post_init__(self) -> None:
-        _check_integers(self, {"width": (1, 4096), "blocks": (1, 64)})
+        limits = {"width": (1, 4096), "blocks": (1, 64), "detail_blocks": (0, 64)}
+        _check_integers(self, limits)
 
 
 @dataclass(frozen=True)
@@ -274,6 +277,8 @@ class ModelConfig:
         for name in ("details", "restoration"):
             if data[name] is None:  # as it was before there were any
                 del data[name]
+        if data.get("restoration", {}).get("detail_blocks") == 0:  # likewise
+            del data["restoration"]["detail_blocks"]
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @classmethod

@@ -216,13 +216,12 @@ class MSVQVAE(nn.Module):
             raise ValueError(f"{len(indices)} grids for a model of {len(self.config.grids)}")
         count = len(self.config.code_grids)
         codes, planes = indices[:count], indices[count:]
-        picture = self.reconstruct(codes).clip
-        found = picture.new_zeros(()).expand_as(picture)
+        picture, found = self.reconstruct(codes).clip, None
         if planes:
             assert self.config.details is not None
             found = details.synthesise(details.dequantise(planes, self.config.details)) / 255
         if self.restoration is None:
-            return (picture + found).clamp_(0, 1) if planes else picture
+            return picture if found is None else (picture + found).clamp_(0, 1)
         quality = torch.full((len(picture),), len(indices), device=picture.device)
         restored: Tensor = self.restoration(picture, found, quality)
         return restored.clamp_(0, 1)

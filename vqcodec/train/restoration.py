@@ -44,7 +44,7 @@ class RestorationTraining:
     Attributes:
         chunks: clips of footage to code and train on; they are kept in memory, 2 MB each.
         frames, size: shape of a clip: multiples of the model's strides. A step sees half of one.
-        width, blocks: see :class:`~vqcodec.model.config.RestorationConfig`.
+        width, blocks, detail_blocks: see :class:`~vqcodec.model.config.RestorationConfig`.
         batch: clips a step.
         steps: optimiser steps.
         minutes: stop after this much wall time, coding aside; the learning rate then follows time.
@@ -59,6 +59,7 @@ class RestorationTraining:
     size: int = 64
     width: int = 48
     blocks: int = 3
+    detail_blocks: int = 3
     batch: int = 4
     steps: int | None = None
     minutes: float | None = 30.0
@@ -152,7 +153,7 @@ class _Run:
                 f"chunks must be at least {len(strides.code_grids)}, one for each level of codes"
             )
         make_folder(options.out)
-        self.shape = RestorationConfig(config.width, config.blocks)
+        self.shape = RestorationConfig(config.width, config.blocks, config.detail_blocks)
         self.codes = self.checkpoint.build().to(options.device)
         self.levels = len(self.codes.config.grids)
         torch.manual_seed(config.seed)
@@ -177,9 +178,13 @@ class _Run:
         )
 
     def _warm_start(self, ready: MSVQVAE) -> None:
-        """Go on from the network that the checkpoint has, if it is of the same shape."""
-        if ready.restoration is not None and ready.config.restoration == self.shape:
-            self.network.load_state_dict(ready.restoration.state_dict())
+        """Go on from the network that the checkpoint has, if it is of the same shape.
+
+        It may have had nothing of its own for details: these blocks begin as the identity.
+        """
+        plain = dataclasses.replace(self.shape, detail_blocks=0)
+        if ready.restoration is not None and ready.config.restoration in (self.shape, plain):
+            self.network.load_state_dict(ready.restoration.state_dict(), strict=False)
             self.reporter.message("goes on from the restoration of --init")
 
     def code(self, stopped: Callable[[], bool]) -> tuple[Coded, Coded] | None:
@@ -263,11 +268,11 @@ class _Run:
         half = config.frames // 2
         start = int(rng.integers(half + 1))
         axes = [axis for axis in (2, 4) if rng.random() < 0.5]  # in time, and sideways
-        clips, decoded, found = (
-            whole[:, :, start : start + half].flip(axes) for whole in (clips, decoded, found)
+        clips, decoded, *found = (
+            whole[:, :, start : start + half].flip(axes) for whole in (clips, decoded, *found)
         )
         with self._autocast():
-            restored = self._restored(decoded, found, quality)
+            restored = self._restored(decoded, *found, quality=quality)
         loss = (restored - clips).square().mean((1, 2, 3, 4)).log().mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -276,16 +281,16 @@ class _Run:
         return float(loss.detach())
 
     @torch.no_grad()
-    def _details(self, clips: Tensor, decoded: Tensor, quality: int) -> Tensor:
-        """What details add to decoded pictures at a quality level, in their unit."""
+    def _details(self, clips: Tensor, decoded: Tensor, quality: int) -> list[Tensor]:
+        """What details add to decoded pictures in their unit, at a quality level that has them."""
         planes, details = quality - len(self.codes.config.code_grids), self.codes.config.details
         if planes <= 0:
-            return torch.zeros_like(decoded)
+            return []
         assert details is not None
         coefficients = analyse(255 * (clips - decoded))
-        return synthesise(dequantise(quantise(coefficients, details, planes), details)) / 255
+        return [synthesise(dequantise(quantise(coefficients, details, planes), details)) / 255]
 
-    def _restored(self, decoded: Tensor, found: Tensor, quality: int) -> Tensor:
+    def _restored(self, decoded: Tensor, found: Tensor | None = None, *, quality: int) -> Tensor:
         level = torch.full((len(decoded),), quality, device=decoded.device)
         restored: Tensor = self.network(decoded, found, level)
         return restored
@@ -303,7 +308,7 @@ class _Run:
             for source, pictures in zip(*batches, strict=True):
                 decoded = pictures.to(device).float()
                 found = self._details(source.to(device).float().div_(255), decoded, quality)
-                shown = decoded + found, self._restored(decoded, found, quality)
+                shown = sum(found, decoded), self._restored(decoded, *found, quality=quality)
                 totals[:, quality - 1] += [
                     sum(map(_psnr, source, to_uint8(x).cpu())) for x in shown
                 ]
