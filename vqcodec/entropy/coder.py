@@ -244,7 +244,8 @@ class _PlaneReader:
 
     def run(self, colour: int, contexts: Integers, places: Integers) -> Symbols:
         parts = [
-            self._reader.get(self._table.weights[contexts[part]]) for part in _slices(len(places))
+            self._reader.get(self._table.weights.take(contexts[part], axis=0))
+            for part in _slices(len(places))
         ]
         return np.concatenate(parts)
 

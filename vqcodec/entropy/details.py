@@ -103,8 +103,8 @@ class Geometry:
 
     cells: int
     colour: int
-    place: npt.NDArray[np.int32]
-    cell: npt.NDArray[np.int32]
+    place: npt.NDArray[np.intp]
+    cell: npt.NDArray[np.intp]
     blocks: int
     spot: npt.NDArray[np.int32]
     ends: tuple[int, ...]
@@ -190,8 +190,8 @@ def geometry(frames: int, rows: int, columns: int) -> Geometry:
     return Geometry(
         cells=lead + COLOURS * colour + lead,
         colour=colour,
-        place=place[order].astype(np.int32),
-        cell=(lead + cell[order]).astype(np.int32),
+        place=place[order].astype(np.intp),
+        cell=(lead + cell[order]).astype(np.intp),
         blocks=blocks,
         spot=spot[order[::blocks]].astype(np.int32),
         ends=tuple(np.bincount(number).cumsum().tolist()),
@@ -237,6 +237,8 @@ class Planes:
         self._values = np.zeros((COLOURS, len(self._geometry.place)), np.int16)
         # What magnitudes add up to at each place: four sums, 16 bits each. None comes near 2^15.
         self._sums = np.zeros(self._geometry.cells, np.int64)
+        colours = range(0, COLOURS * self._geometry.colour, self._geometry.colour)
+        self._sums_of = [self._sums[start:] for start in colours]  # views
         self._plane = 0
 
     def code(self, coder: Coder) -> Grid:
@@ -253,7 +255,7 @@ class Planes:
                 contexts = predictor.contexts(self._look(colour, here))
                 order = np.argsort(contexts, kind="stable")
                 places, symbols = geometry.place[here], np.empty(end - begin, np.int32)
-                symbols[order] = coder.run(colour, contexts[order], places[order])
+                symbols[order] = coder.run(colour, contexts.take(order), places.take(order))
                 grid[colour][places] = symbols
                 self._take_in(colour, here, symbols)
                 begin = end
@@ -263,22 +265,23 @@ class Planes:
     def _look(self, colour: int, here: slice) -> Seen:
         geometry = self._geometry
         cells = geometry.cell[here]
-        own = self._sums[cells + colour * geometry.colour]
-        sums, any_ = [own], own
+        own = self._sums_of[colour].take(cells)
+        sums, any_ = [own], own != 0
         others = np.abs(self._values[:colour, here])
         if colour:
-            sums.append(self._sums[cells])
-            any_ = sums[0] | sums[1] | others.any(0)
-        active = np.flatnonzero(any_)
+            sums.append(self._sums_of[0].take(cells))
+            any_ |= sums[1] != 0
+            any_ |= others.any(0)
+        (active,) = any_.nonzero()
         inputs = np.empty((len(active), len(sums) * _SUMS + colour), np.uint8)
         for number, fields in enumerate(sums):
             part = slice(number * _SUMS, (number + 1) * _SUMS)
-            inputs[:, part] = _LOGARITHMS.take(_parts(fields[active]))
+            inputs[:, part] = _LOGARITHMS.take(_parts(fields.take(active)))
         if colour:
-            inputs[:, 2 * _SUMS :] = _LOGARITHMS.take(others[:, active]).T
+            inputs[:, 2 * _SUMS :] = _LOGARITHMS.take(others.take(active, 1)).T
         values = self._values[colour, here]
-        known = np.flatnonzero(values) if self._plane else np.empty(0, np.intp)
-        around = _parts(own[known])
+        known = values.nonzero()[0] if self._plane else np.empty(0, np.intp)
+        around = _parts(own.take(known))
         return Seen(
             colour=colour,
             spots=geometry.spot[here.start // geometry.blocks : here.stop // geometry.blocks],
@@ -292,15 +295,15 @@ class Planes:
 
     def _take_in(self, colour: int, here: slice, symbols: Symbols) -> None:
         """The symbols of a pass: what they make of the values, and what these spread to."""
-        new = np.flatnonzero(symbols)
+        (new,) = symbols.nonzero()
         values = self._values[colour, here]
-        before = values[new]
-        values[new] = refined(before, symbols[new], self._plane)
-        more = np.abs(values[new]) - np.abs(before)
-        cells = self._geometry.cell[here][new] + colour * self._geometry.colour
+        before = values.take(new)
+        values[new] = after = refined(before, symbols.take(new), self._plane)
+        more = np.abs(after) - np.abs(before)
+        cells = self._geometry.cell[here].take(new)
         offsets, amounts = self._geometry.spread
-        spread = more[:, None].astype(np.int64) * amounts
-        np.add.at(self._sums, (cells[:, None] + offsets).ravel(), spread.ravel())
+        spread = np.multiply.outer(more, amounts)
+        np.add.at(self._sums_of[colour], np.add.outer(cells, offsets).ravel(), spread.ravel())
 
 
 def _parts(sums: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:

@@ -35,6 +35,7 @@ CODE_SCALE = 32  # of a block's mean over its codes
 
 _KNOWN = 2 * CLASSES  # first context of coefficients that are not 0 so far
 _KNOWN_EDGES = (3, 9, 19)
+_KNOWN_SUMS = np.digitize(range(_KNOWN_EDGES[-1] + 1), _KNOWN_EDGES)  # and for any above
 _SIZES = KNOWN // (len(_KNOWN_EDGES) + 1)
 
 
@@ -71,8 +72,10 @@ class DetailPrior:
             places: rows of the tables of places, all colours'.
             blocks: what the codes of their blocks add, of a shape that fits.
         """
-        value = (self._still[places] + blocks) >> OUTPUT_SHIFT
-        contexts: Contexts = (CLASSES + np.clip(value, 0, CLASSES - 1)).astype(np.int16)
+        value = self._still.take(places) + blocks
+        value >>= OUTPUT_SHIFT
+        contexts: Contexts = np.clip(value, 0, CLASSES - 1, out=value).astype(np.int16)
+        contexts += CLASSES
         return contexts
 
     def active(self, inputs: Array, places: Array, blocks: Array) -> Contexts:
@@ -86,11 +89,11 @@ class DetailPrior:
         hidden = inputs.astype(np.float32) @ self._w1[: inputs.shape[1]]
         hidden += self._places.take(places, axis=0)
         hidden += blocks
-        np.maximum(hidden, 0, out=hidden)
-        np.minimum(hidden, ACTIVE, out=hidden)
+        np.clip(hidden, 0, ACTIVE, out=hidden)
         np.floor(hidden, out=hidden)
-        value = np.floor(hidden @ self._w2 + self._b2)
-        contexts: Contexts = np.clip(value, 0, CLASSES - 1).astype(np.int16)
+        value = hidden @ self._w2
+        value += self._b2  # above 0 to cut off the fraction is to round down
+        contexts: Contexts = np.clip(value, 0, CLASSES - 1, out=value).astype(np.int16)
         return contexts
 
 
@@ -123,7 +126,7 @@ def scaled(values: Array) -> npt.NDArray[np.float32]:
 
 def known_contexts(seen: Seen) -> Contexts:
     """(k,): contexts of those that are not 0 so far."""
-    sums = np.digitize(seen.around, _KNOWN_EDGES)
+    sums = _KNOWN_SUMS.take(seen.around, mode="clip")
     sizes = np.minimum(seen.sizes, _SIZES) - 1
     return (_KNOWN + sizes * (len(_KNOWN_EDGES) + 1) + sums).astype(np.int16)
 
