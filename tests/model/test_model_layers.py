@@ -50,6 +50,12 @@ def test_a_block_equals_its_3d_convolutions():
     torch.testing.assert_close(block(x), x + y)
 
 
+@pytest.mark.parametrize(("t", "s"), [(1, 2), (2, 1), (2, 4)])
+def test_down_is_a_shuffle_and_a_mix(t, s):
+    down, x = Down(3, 10, t, s), torch.randn(2, 3, 4, 8, 16)
+    torch.testing.assert_close(down(x), down.mix(space_to_channels(x, t, s)))
+
+
 def test_scaling_shapes():
     x = torch.randn(1, 3, 8, 16, 24)
     assert Down(3, 10, 4, 8)(x).shape == (1, 10, 2, 2, 3)

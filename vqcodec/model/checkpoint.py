@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as pack_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqcodec.entropy.config import PriorConfig
 from vqcodec.entropy.prior import Prior
@@ -202,6 +202,9 @@ class Checkpoint:
             if _training_only(name):
                 buffer.zero_()
         network.load_state_dict(self.tensors, strict=False)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):  # as its inputs are, or each call makes a copy
+                module.to(memory_format=torch.channels_last)
         return network.eval().requires_grad_(False)
 
 

@@ -6,6 +6,7 @@ pixel-unshuffle stems, because a convolution at full resolution costs more than 
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -88,8 +89,23 @@ class Down(nn.Module):
         self.mix = Mix(inputs * t * s * s, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.t == 1:
+            return self._in_space(x)
         y: Tensor = self.mix(space_to_channels(x, self.t, self.s))
         return y
+
+    def _in_space(self, x: Tensor) -> Tensor:
+        """Frame by frame it is a convolution that does not overlap, without the shuffle's copy."""
+        b, c, t, _, _ = x.shape
+        weight = self.mix.weight.reshape(-1, c, self.s, self.s)
+        y = F.conv2d(
+            x.transpose(1, 2).flatten(0, 1),
+            weight.contiguous(memory_format=torch.channels_last),  # so that the result is, too
+            self.mix.bias,
+            stride=self.s,
+        )
+        rows = y.permute(0, 2, 3, 1)
+        return rows.reshape(b, t, *rows.shape[1:]).permute(0, 4, 1, 2, 3)
 
 
 class Up(nn.Module):
