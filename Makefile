@@ -14,7 +14,7 @@ demo: $(READY)
 	$(BIN)/python examples/demo.py $(if $(VIDEO),--video '$(VIDEO)')
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -50,8 +50,8 @@ train: $(READY)
 	$(TRAIN) --stage restoration --init runs/details/model.safetensors --out runs/restoration \
 	  --chunks 2400 --minutes 90
 
-# Rate, distortion and speed beside the peers; writes docs/results.md, docs/sizes.md and
-# docs/operating.md. Results of single clips are cached for the first.
+# Rate, distortion and speed beside the peers; writes docs/results.md, docs/sizes.md, docs/seams.md
+# and docs/operating.md. Results of single clips are cached for the first.
 JOBS ?= $(shell nproc)
 BENCH := $(BIN)/vqcodec bench --jobs $(JOBS)
 PEERS := $(addprefix --codec ,x264-medium x264 x264-444 x265 x265-444 svtav1)
@@ -67,6 +67,8 @@ bench: $(READY)
 	  --json cache/speed.json
 	$(BIN)/python -m vqcodec.bench.sizes --root $(DATA)/eval --limit 8 > cache/sizes.md
 	mv cache/sizes.md docs/sizes.md
+	$(BIN)/python -m vqcodec.bench.seams --root $(DATA)/eval > cache/seams.md
+	mv cache/seams.md docs/seams.md
 	$(BIN)/python -m vqcodec.bench.operating --root $(DATA)/eval --limit 64 > cache/operating.md
 	mv cache/operating.md docs/operating.md
 	$(BIN)/python -m vqcodec.bench.results cache/clips.json cache/videos.json \

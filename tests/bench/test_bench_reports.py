@@ -124,6 +124,28 @@ def test_our_files_are_compared_with_bare_streams() -> None:
         assert stream < float(cell.removesuffix(" %"))  # what surrounds the pictures counts
 
 
+def test_on_how_many_clips_quality_rises() -> None:
+    bench = made_up()
+    assert [row[1:] for row in tables.rising_table(bench).rows] == [
+        ["q2 to q1", "6 of 6", "6 of 6"],
+        ["q1 to q0", "6 of 6", "6 of 6"],
+    ]
+    worse = [
+        dataclasses.replace(r, ssim=0.0)
+        if (r.setting, r.clip) == ("q1", "clip0#0")
+        else dataclasses.replace(r, psnr=1.0)
+        if (r.setting, r.clip) == ("q0", "clip3#0")
+        else r
+        for r in bench.results
+    ]
+    assert [
+        row[1:] for row in tables.rising_table(dataclasses.replace(bench, results=worse)).rows
+    ] == [
+        ["q2 to q1", "6 of 6", "5 of 6"],
+        ["q1 to q0", "5 of 6", "6 of 6"],
+    ]
+
+
 def test_one_setting_alone_is_still_compared() -> None:
     bench = made_up()
     kept = [r for r in bench.results if r.codec == "x264" or r.setting == "q1"]

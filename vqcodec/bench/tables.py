@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from vqcodec.bench.bdrate import Curve, bd_rate
 from vqcodec.bench.compare import (
     FILE_WINDOW,
@@ -146,6 +148,23 @@ def effort_table(bench: Bench) -> Table:
     return Table(
         f"Ours against {first.name}, stream bytes; mean speeds of one thread", header, rows
     )
+
+
+def rising_table(bench: Bench) -> Table:
+    """On how many clips each of ours gets better from one setting to the next."""
+    rows = []
+    for codec in measured(bench, ours=True):
+        names = sorted(
+            (p for p in bench.points if p.codec == codec.name), key=lambda p: p.stream_bpp
+        )
+        found = [clip_points(bench.results, codec.name, m) for m in ("psnr", "ssim")]
+        order = found[0].rate.mean(1).argsort()
+        rises = [np.diff(points.quality[order], axis=0) > 0 for points in found]
+        for lower, higher, *better in zip(names, names[1:], *rises, strict=False):
+            shares = [f"{flags.sum()} of {flags.size}" for flags in better]
+            rows.append([codec.name, f"{lower.setting} to {higher.setting}", *shares])
+    title = f"On how many {bench.mode} quality rises with the setting"
+    return Table(title, ["ours", "from and to", "PSNR", "SSIM"], rows, 2)
 
 
 def _comparison_row(c: Comparison) -> list[str]:

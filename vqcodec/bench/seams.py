@@ -1,0 +1,161 @@
+"""Seams: the flicker at borders of chunks beside that inside them, at every quality level.
+
+    python -m vqcodec.bench.seams --root EVAL [--seconds 10] [--limit N] [--model M] [--json]
+
+Whole videos of at least so many seconds, coded with effort 0 and decoded as ``decode`` does; and
+once more with the chunks put side by side as they are, to show what smoothing them does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vqcodec import metrics
+from vqcodec.bench.clips import CLIP_FRAMES, CLIP_RATE, spread
+from vqcodec.bench.datasets import folder_videos
+from vqcodec.bench.render import to_markdown
+from vqcodec.bench.tables import Table, number
+from vqcodec.codec import Codec, Frames
+from vqcodec.errors import DataError, SourceError, VqcodecError
+from vqcodec.seam import joined
+from vqcodec.video import read_frames
+
+SIZE = 64  # pixels a side
+SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class SeamPoint:
+    """One quality level, means over videos, in grey levels (:class:`vqcodec.metrics.Flicker`).
+
+    Attributes:
+        quality: level, 1 to the number that the model has.
+        inside: flicker inside chunks.
+        border: at the borders between them.
+        unsmoothed: at these, without smoothing.
+    """
+
+    quality: int
+    inside: float
+    border: float
+    unsmoothed: float
+
+    @property
+    def excess(self) -> float:
+        """How much more there is at borders, in per cent of what is inside; below 0 for less."""
+        return 100 * (self.border / self.inside - 1)
+
+
+def find_videos(root: Path, seconds: float = SECONDS, limit: int | None = None) -> list[Frames]:
+    """Videos below ``root`` of at least so many seconds, or a spread sample of them.
+
+    Each is uint8 (T, 64, 64, 3), the centre square at 16 fps.
+
+    Raises:
+        DataError: there is none.
+    """
+    least = max(CLIP_FRAMES + 1, seconds * CLIP_RATE)  # with one border at least
+    found = [v for v in (_read(video.path) for video in folder_videos(root)) if len(v) >= least]
+    if not found:
+        raise DataError(f"{root}: no video of {seconds:g} seconds")
+    return found if limit is None else spread(found, limit)
+
+
+def measure(codec: Codec, videos: Sequence[Frames]) -> list[SeamPoint]:
+    """Code every video, and decode it at every quality level."""
+    figures = np.array([_code(codec, video) for video in videos])
+    means = figures.mean(0).tolist()
+    return [SeamPoint(quality, *row) for quality, row in enumerate(means, start=1)]
+
+
+def table(points: Sequence[SeamPoint], videos: int) -> Table:
+    """The points, one row each."""
+    rows = [
+        [
+            str(p.quality),
+            number(p.inside, 2),
+            number(p.border, 2),
+            f"{p.excess:+.1f} %",
+            number(p.unsmoothed, 2),
+        ]
+        for p in points
+    ]
+    return Table(
+        f"Flicker at borders of chunks, mean over {videos} videos",
+        ["quality", "inside", "at borders", "more", "not smoothed"],
+        rows,
+    )
+
+
+def _read(path: Path) -> Frames:
+    """A whole video; no frames of what cannot be read."""
+    try:
+        return read_frames(path, width=SIZE, height=SIZE, rate=CLIP_RATE, fit="crop")
+    except SourceError:
+        return np.empty((0, SIZE, SIZE, 3), np.uint8)
+
+
+def _code(codec: Codec, frames: Frames) -> list[tuple[float, float, float]]:
+    """Of each quality level, the lowest first: flicker inside, at borders, there unsmoothed."""
+    chunks = [frames[start : start + CLIP_FRAMES] for start in range(0, len(frames), CLIP_FRAMES)]
+    coded = [codec.encode(chunk) for chunk in chunks]
+    found = []
+    for quality in range(1, len(codec.levels) + 1):
+        decoded = [
+            codec.decode(grids[:quality], len(chunk))
+            for grids, chunk in zip(coded, chunks, strict=True)
+        ]
+        smoothed = metrics.flicker(
+            frames, np.concatenate(list(joined(decoded, codec.levels[:quality])))
+        )
+        plain = metrics.flicker(frames, np.concatenate(decoded))
+        assert smoothed.inside is not None
+        assert smoothed.border is not None
+        assert plain.border is not None
+        found.append((smoothed.inside, smoothed.border, plain.border))
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Flicker at borders of chunks.")
+    parser.add_argument("--root", type=Path, required=True, help="videos to measure on")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="leave shorter ones out")
+    parser.add_argument("--limit", type=int, help="a spread sample of so many")
+    parser.add_argument("--model", help="a shipped model, or a checkpoint")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    try:
+        codec = Codec.load(options.model)
+        videos = find_videos(options.root, options.seconds, options.limit)
+    except VqcodecError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    points = measure(codec, videos)
+    if options.json:
+        found = {"videos": len(videos), "points": [dataclasses.asdict(p) for p in points]}
+        print(json.dumps(found, indent=1))
+        return 0
+    shown = table(points, len(videos))
+    print(f"# {shown.title}\n")
+    print(
+        f"By `python -m vqcodec.bench.seams`: {SIZE}x{SIZE}, {float(CLIP_RATE):g} frames a second,"
+    )
+    print(f"{options.seconds:g} seconds or more, effort 0, model {codec.model_id.hex()},")
+    print(
+        f"{options.limit or 'all'} such videos of {options.root.name}/. In grey levels: RMS of the"
+    )
+    print("differences between frames that the source does not have.\n")
+    print(to_markdown(shown), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
