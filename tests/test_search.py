@@ -7,7 +7,7 @@ from video_builders import scene
 
 from vqcodec.model.checkpoint import load
 from vqcodec.model.registry import find as find_model
-from vqcodec.search import MAX_EFFORT, _waiting, search
+from vqcodec.search import MAX_EFFORT, THRIFT, _waiting, search
 from vqcodec.visibility import visibility
 
 
@@ -139,3 +139,20 @@ def test_a_guess_is_taken_where_it_is_as_good_and_cheaper(network, clips, prior)
     price = distortion(network, clips, start) / bits(prior, start)
     before = distortion(network, clips, start) + price * bits(prior, start)
     assert (distortion(network, clips, found) + price * bits(prior, found) < 0.98 * before).all()
+
+
+def test_bits_of_details_cost_less(network, prior, clips, monkeypatch):
+    prices = []
+
+    def keep(grids, _coefficients, _config, _prior, price):
+        prices.append(price)
+        return grids[-1]
+
+    monkeypatch.setattr("vqcodec.search.thrifty", keep)
+    for thrift, trade in ((1.0, 1.0), (THRIFT, 1.0), (THRIFT, 2.0)):
+        monkeypatch.setattr("vqcodec.search.THRIFT", thrift)
+        find(network, clips[:1], 5, effort=1, trade=trade, prior=prior)
+    full, less, twice = prices
+    assert 0 < less < full
+    assert less == pytest.approx(THRIFT * full)
+    assert twice == pytest.approx(2 * less)

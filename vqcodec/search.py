@@ -19,7 +19,8 @@ Distortion is the squared error, somewhat more where a picture is smooth
 dB of PSNR but SSIM sees.
 
 λ is set for each clip by ``trade``: one per cent of its bits is worth ``trade`` per cent of its
-distortion. So all clips give and take at one slope of PSNR against the logarithm of rate.
+distortion. So all clips give and take at one slope of PSNR against the logarithm of rate. Bits of
+details count for less (:data:`THRIFT`).
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from vqcodec import metrics
 from vqcodec.bench import seams
 from vqcodec.codec import Codec
 from vqcodec.errors import DataError
+from vqcodec.seam import joined
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,10 @@ def test_figures_are_those_of_decoding(root, codec) -> None:
     plain = metrics.flicker(video, raw)
     assert points[1].unsmoothed == pytest.approx(plain.border)
     assert points[1].border < plain.border
-    assert points[1].excess == pytest.approx(100 * (points[1].border / points[1].inside - 1))
+    parts = [raw[start : start + 32] for start in (0, 32, 64)]
+    smoothed = metrics.flicker(video, np.concatenate(list(joined(parts, codec.levels[:2]))))
+    assert (points[1].inside, points[1].border) == pytest.approx((smoothed.inside, smoothed.border))
+    assert seams.SeamPoint(1, inside=4.0, border=5.0, unsmoothed=6.0).excess == pytest.approx(25)
 
 
 def test_prints_markdown_or_json(root, tiny, capsys) -> None:

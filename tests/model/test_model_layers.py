@@ -50,10 +50,13 @@ def test_a_block_equals_its_3d_convolutions():
     torch.testing.assert_close(block(x), x + y)
 
 
-@pytest.mark.parametrize(("t", "s"), [(1, 2), (2, 1), (2, 4)])
-def test_down_is_a_shuffle_and_a_mix(t, s):
-    down, x = Down(3, 10, t, s), torch.randn(2, 3, 4, 8, 16)
-    torch.testing.assert_close(down(x), down.mix(space_to_channels(x, t, s)))
+@pytest.mark.parametrize("s", [1, 2, 4])
+@pytest.mark.parametrize("last", [False, True])
+def test_down_in_space_is_a_shuffle_and_a_mix(s, last):
+    down, x = Down(3, 10, 1, s), torch.randn(2, 3, 4, 8, 16)
+    if last:
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(down(x), down.mix(space_to_channels(x, 1, s)))
 
 
 def test_scaling_shapes():

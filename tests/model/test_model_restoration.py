@@ -85,11 +85,13 @@ def test_strips_make_no_difference(network, monkeypatch):
     decoded, details = torch.rand(2, 2, 3, 4, 48, 16).unbind()
     quality = torch.tensor([1, 2])
     with torch.inference_mode():
-        whole = deep(decoded, details, quality)
+        whole = [deep(decoded, some, quality) for some in (details, None)]
         for pixels in (1, 2 * 4 * 16 * 10):  # strips of 2 and of 10 rows
             monkeypatch.setattr("vqcodec.model.restoration._PIXELS", pixels)
-            torch.testing.assert_close(deep(decoded, details, quality), whole)
-    assert not torch.allclose(whole, (decoded + details).clamp(0, 1), atol=0.01)
+            for some, expected in zip((details, None), whole, strict=True):
+                torch.testing.assert_close(deep(decoded, some, quality), expected)
+    assert not torch.allclose(whole[0], (decoded + details).clamp(0, 1), atol=0.01)
+    assert not torch.allclose(whole[1], decoded, atol=0.01)
 
 
 def test_it_is_part_of_the_checkpoint_and_its_identity(network, tmp_path):

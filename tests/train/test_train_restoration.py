@@ -194,7 +194,9 @@ def test_from_the_command_line(videos, detailed, tmp_path):
     )
     assert result.exit_code == 0, result.output
     assert "dB (" in result.output
-    assert load(out / MODEL).card["restoration"]["steps"] == 2
+    found = load(out / MODEL)
+    assert found.card["restoration"]["steps"] == 2
+    assert found.config.restoration == RestorationConfig(width=4, blocks=1)
 
 
 @pytest.mark.parametrize(

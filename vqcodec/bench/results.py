@@ -88,8 +88,8 @@ def _section(bench: Bench) -> str:
         shown += [tables.comparison_table(bench, size) for size in ("stream", "file")]
         shown.append(tables.files_table(bench))
     shown.append(tables.rate_table(bench))
-    if tables.measured(bench, ours=True):
-        shown.append(tables.rising_table(bench))
+    if (rising := tables.rising_table(bench)).rows:
+        shown.append(rising)
     if len(tables.measured(bench, ours=True)) > 1:
         shown.append(tables.effort_table(bench))
     if bench.mode == "clips" and tables.measured(bench, ours=True):

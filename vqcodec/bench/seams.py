@@ -149,9 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"By `python -m vqcodec.bench.seams`: {SIZE}x{SIZE}, {float(CLIP_RATE):g} frames a second,"
     )
     print(f"{options.seconds:g} seconds or more, effort 0, model {codec.model_id.hex()},")
-    print(
-        f"{options.limit or 'all'} such videos of {options.root.name}/. In grey levels: RMS of the"
-    )
+    print(f"{len(videos)} such videos of {options.root.name}/. In grey levels: RMS of the")
     print("differences between frames that the source does not have.\n")
     print(to_markdown(shown), end="")
     return 0

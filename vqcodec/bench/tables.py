@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -160,7 +161,7 @@ def rising_table(bench: Bench) -> Table:
         found = [clip_points(bench.results, codec.name, m) for m in ("psnr", "ssim")]
         order = found[0].rate.mean(1).argsort()
         rises = [np.diff(points.quality[order], axis=0) > 0 for points in found]
-        for lower, higher, *better in zip(names, names[1:], *rises, strict=False):
+        for (lower, higher), *better in zip(pairwise(names), *rises, strict=True):
             shares = [f"{flags.sum()} of {flags.size}" for flags in better]
             rows.append([codec.name, f"{lower.setting} to {higher.setting}", *shares])
     title = f"On how many {bench.mode} quality rises with the setting"

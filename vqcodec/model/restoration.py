@@ -62,7 +62,8 @@ class Restoration(nn.Module):
         """Large pictures take less memory in strips, each with as much around it as it looks at."""
         batch, _, frames, height, width = decoded.shape
         strip = max(1, _PIXELS // (batch * frames * width * _STRIDE)) * _STRIDE
-        reach = (len(self.blocks) + len(self.detail_blocks)) * _STRIDE
+        steps = len(self.blocks) + (0 if details is None else len(self.detail_blocks))
+        reach = steps * _STRIDE
         restored = torch.empty_like(decoded)
         for top in range(0, height, strip):
             begin, end = max(0, top - reach), min(height, top + strip + reach)

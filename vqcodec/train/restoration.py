@@ -268,11 +268,15 @@ class _Run:
         half = config.frames // 2
         start = int(rng.integers(half + 1))
         axes = [axis for axis in (2, 4) if rng.random() < 0.5]  # in time, and sideways
-        clips, decoded, *found = (
-            whole[:, :, start : start + half].flip(axes) for whole in (clips, decoded, *found)
-        )
+
+        def some(whole: Tensor) -> Tensor:
+            return whole[:, :, start : start + half].flip(axes)
+
         with self._autocast():
-            restored = self._restored(decoded, *found, quality=quality)
+            restored = self._restored(
+                some(decoded), None if found is None else some(found), quality
+            )
+        clips = some(clips)
         loss = (restored - clips).square().mean((1, 2, 3, 4)).log().mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -281,16 +285,16 @@ class _Run:
         return float(loss.detach())
 
     @torch.no_grad()
-    def _details(self, clips: Tensor, decoded: Tensor, quality: int) -> list[Tensor]:
+    def _details(self, clips: Tensor, decoded: Tensor, quality: int) -> Tensor | None:
         """What details add to decoded pictures in their unit, at a quality level that has them."""
         planes, details = quality - len(self.codes.config.code_grids), self.codes.config.details
         if planes <= 0:
-            return []
+            return None
         assert details is not None
         coefficients = analyse(255 * (clips - decoded))
-        return [synthesise(dequantise(quantise(coefficients, details, planes), details)) / 255]
+        return synthesise(dequantise(quantise(coefficients, details, planes), details)) / 255
 
-    def _restored(self, decoded: Tensor, found: Tensor | None = None, *, quality: int) -> Tensor:
+    def _restored(self, decoded: Tensor, found: Tensor | None, quality: int) -> Tensor:
         level = torch.full((len(decoded),), quality, device=decoded.device)
         restored: Tensor = self.network(decoded, found, level)
         return restored
@@ -308,7 +312,8 @@ class _Run:
             for source, pictures in zip(*batches, strict=True):
                 decoded = pictures.to(device).float()
                 found = self._details(source.to(device).float().div_(255), decoded, quality)
-                shown = sum(found, decoded), self._restored(decoded, *found, quality=quality)
+                plain = decoded if found is None else decoded + found
+                shown = plain, self._restored(decoded, found, quality)
                 totals[:, quality - 1] += [
                     sum(map(_psnr, source, to_uint8(x).cpu())) for x in shown
                 ]
