@@ -34,7 +34,7 @@ from vqcodec.model.checkpoint import Checkpoint
 
 NEAREST = "nearest codes or guess"  # without a threshold, whichever is nearer
 PLAIN = "effort 0"
-CLOSEST = "effort 5, trade 0"  # the least distortion, whatever the bits
+CLOSEST = "effort 9, trade 0"  # the least distortion, whatever the bits
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ WAYS = (
     Way(PLAIN, packers=("raw", "zstd", "range")),
     Way("effort 3", effort=3),
     Way("effort 5, trade 1.4", effort=5, trade=1.4),
-    Way(CLOSEST, effort=5, trade=0.0, packers=("raw", "range")),
+    Way(CLOSEST, effort=9, trade=0.0, packers=("raw", "range")),
 )
 
 
