@@ -161,25 +161,28 @@ def test_models(vq, tiny, codec):
 
 
 @pytest.mark.parametrize(
-    ("validation", "told"),
+    ("card", "told"),
     [
-        ({"psnr": [25.678], "bpp": [0.16]}, "25.68 dB at 0.1600 bpp, fixed length"),
+        ({"validation": {"psnr": [25.678]}}, "bytes  25.68 dB"),
+        ({"validation": {"psnr": [20.0, 25.0, 26.0]}}, "bytes  20.00, 25.00, 26.00 dB"),
         (
-            {"psnr": [20.0, 25.0, 26.0, 28.0, 30.0], "bpp": [0.02, 0.16, 0.2, 0.3, 0.4]},
-            "20.00 dB at 0.0200, 25.00 dB at 0.1600, 26.00 dB at 0.2000 … 30.00 dB at 0.4000 bpp, "
-            "fixed length",
+            {
+                "validation": {"psnr": [20.0, 25.0]},
+                "restoration": {"validation": {"before": [20.0, 25.0], "after": [21.0, 26.5]}},
+            },
+            "bytes  21.00, 26.50 dB",
         ),
-        (None, "bytes"),
-        ({"psnr": None}, "bytes"),
-        ("good", "bytes"),
+        ({"validation": None}, "bytes"),
+        ({"validation": {"psnr": None}}, "bytes"),
+        ({"validation": "good"}, "bytes"),
+        ({"validation": {"psnr": [20.0]}, "restoration": {}}, "bytes"),
     ],
 )
-def test_quality_of_models(vq, tiny, tmp_path, monkeypatch, validation, told):
+def test_quality_of_models(vq, tiny, tmp_path, monkeypatch, card, told):
     import dataclasses
 
     from vqcodec.model.checkpoint import load, save
 
-    card = {"validation": validation}
     save(dataclasses.replace(load(tiny), card=card), tmp_path / "base.safetensors")
     monkeypatch.setattr("vqcodec.model.registry.weights_folder", lambda: tmp_path)
     assert vq("models").out.rstrip().endswith(told)

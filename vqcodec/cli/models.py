@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from typing import Any
 
 import click
 
@@ -13,7 +14,10 @@ from vqcodec.cli import options
 @click.command()
 @options.as_json
 def models(as_json: bool) -> None:
-    """List the models that are shipped: name, size, identity, quality on held-out clips."""
+    """List the models that are shipped: name, identity, size, and the PSNR of each quality level.
+
+    It is of clips that were held out of training, coded with effort 0.
+    """
     from vqcodec.model.registry import DEFAULT, shipped
 
     found = shipped()
@@ -37,11 +41,19 @@ def models(as_json: bool) -> None:
     for model in found:
         told = ""
         with contextlib.suppress(KeyError, TypeError, ValueError):  # of no validation
-            validation = model.card["validation"]
-            levels = list(zip(validation["psnr"], validation["bpp"], strict=True))
-            told = ", ".join(f"{psnr:.2f} dB at {bpp:.4f}" for psnr, bpp in levels[:3])
-            if len(levels) > 3:
-                told += " … {:.2f} dB at {:.4f}".format(*levels[-1])
-            told += " bpp, fixed length"
+            told = ", ".join(f"{psnr:.2f}" for psnr in _quality(model.card)) + " dB"
         mark = "*" if model.name == DEFAULT else " "
         print(f"{mark} {model.name:12} {model.model_id[:16]}  {model.bytes:>10} bytes  {told}")
+
+
+def _quality(card: dict[str, Any]) -> list[float]:
+    """PSNR by quality level, as the last stage of training that changed pictures measured it.
+
+    Raises:
+        KeyError, TypeError: none did.
+    """
+    if "restoration" in card:
+        restored: list[float] = card["restoration"]["validation"]["after"]
+        return restored
+    decoded: list[float] = card["validation"]["psnr"]
+    return decoded
