@@ -31,6 +31,7 @@ SHARE = 0.3  # of the jump that is taken off the frame at the border
 FADE = 0.6  # the same for each frame farther away
 MOTION = 56.0  # RMS of a jump, in grey levels, that is more likely motion than error,
 FINER = 0.6  # and so many times that for each plane of details after the first
+DETAIL_SHARE = 0.4  # as `SHARE`, where there are details
 COARSE = 0.1  # bits a pixel: of fewer, at fixed length, pictures are coarse,
 COARSE_SHARE, COARSE_MOTION = 0.5, 90.0  # and these are theirs
 SQUARE = 5  # pixels: what side the squares have in which it is judged
@@ -45,7 +46,9 @@ class Seams:
 
     def __init__(self, levels: Sequence[Level]) -> None:
         codes = [level for level in levels if not level.details]
-        self._share, self._motion = SHARE, MOTION * FINER ** max(0, len(levels) - len(codes) - 1)
+        planes = len(levels) - len(codes)
+        self._share = DETAIL_SHARE if planes else SHARE
+        self._motion = MOTION * FINER ** max(0, planes - 1)
         if sum(level.bits / (level.stride_t * level.stride**2) for level in codes) < COARSE:
             self._share, self._motion = COARSE_SHARE, COARSE_MOTION
         self._held: Frames | None = None
