@@ -8,10 +8,8 @@ those of ``vqcodec bench``, each coded alone.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import io
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from vqcodec import metrics
 from vqcodec.bench.clips import Clip, FrameCache, cut_clips
 from vqcodec.bench.datasets import folder_videos
 from vqcodec.bench.ours import header_of
-from vqcodec.bench.render import to_markdown
+from vqcodec.bench.page import arguments_of, show
 from vqcodec.bench.tables import Table, number
 from vqcodec.codec import Codec
 from vqcodec.container import Writer
@@ -139,12 +137,8 @@ def _without_thresholds(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="The paper's level, coded in several ways.")
-    parser.add_argument("--root", type=Path, required=True, help="videos to measure on")
-    parser.add_argument("--limit", type=int, help="a spread sample of so many clips")
-    parser.add_argument("--model", help="a shipped model, or a checkpoint")
+    parser = arguments_of("The paper's level, coded in several ways.")
     parser.add_argument("--cache", type=Path, default=Path("cache/bench"), help="decoded clips")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     try:
         checkpoint = checkpoints.load(registry.find(options.model))
@@ -152,23 +146,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         refs, _ = cut_clips(folder_videos(options.root), cache, limit=options.limit)
         if not refs:
             raise DataError(f"{options.root}: no clips")
-        found = measure(checkpoint, [ref.load(cache) for ref in refs])
+        ways = measure(checkpoint, [ref.load(cache) for ref in refs])
     except VqcodecError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    if options.json:
-        ways = [dataclasses.asdict(way) for way in found]
-        print(json.dumps({"clips": len(refs), "ways": ways}, indent=1))
-        return 0
-    shown = table(found, len(refs))
-    print(f"# {shown.title}\n")
-    print("By `python -m vqcodec.bench.operating`: quality level", checkpoint.config.first_stage)
-    print(f"of the model {checkpoint.model_id[:8].hex()},")
-    print(f"{len(refs)} clips of {options.root.name}/, each coded alone.")
-    print(f'"{NEAREST}" takes an entry wherever one is nearer than the guess, "{PLAIN}" only where')
-    print("that is worth it (`worth` in the model's configuration). The prior has learnt the codes")
-    print("of the latter, and so charges the former too much.\n")
-    print(to_markdown(shown), end="")
+    about = [
+        f"By `python -m vqcodec.bench.operating`: quality level {checkpoint.config.first_stage}",
+        f"of the model {checkpoint.model_id[:8].hex()},",
+        f"{len(refs)} clips of {options.root.name}/, each coded alone.",
+        f'"{NEAREST}" takes an entry wherever one is nearer than the guess, "{PLAIN}" only where',
+        "that is worth it (`worth` in the model's configuration). The prior has learnt the codes",
+        "of the latter, and so charges the former too much.",
+    ]
+    found = {"clips": len(refs), "ways": [dataclasses.asdict(way) for way in ways]}
+    show(table(ways, len(refs)), about, found, as_json=options.json)
     return 0
 
 

@@ -8,9 +8,7 @@ once more with the chunks put side by side as they are, to show what smoothing t
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,16 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from vqcodec import metrics
-from vqcodec.bench.clips import CLIP_FRAMES, CLIP_RATE, spread
+from vqcodec.bench.clips import CLIP_FRAMES, CLIP_RATE, CLIP_SIDE, Video, spread
 from vqcodec.bench.datasets import folder_videos
-from vqcodec.bench.render import to_markdown
+from vqcodec.bench.page import arguments_of, show
 from vqcodec.bench.tables import Table, number
 from vqcodec.codec import Codec, Frames
 from vqcodec.errors import DataError, SourceError, VqcodecError
 from vqcodec.seam import joined
-from vqcodec.video import read_frames
 
-SIZE = 64  # pixels a side
 SECONDS = 10.0
 
 
@@ -63,7 +59,7 @@ def find_videos(root: Path, seconds: float = SECONDS, limit: int | None = None) 
         DataError: there is none.
     """
     least = max(CLIP_FRAMES + 1, seconds * CLIP_RATE)  # with one border at least
-    found = [v for v in (_read(video.path) for video in folder_videos(root)) if len(v) >= least]
+    found = [v for v in map(_read, folder_videos(root)) if len(v) >= least]
     if not found:
         raise DataError(f"{root}: no video of {seconds:g} seconds")
     return found if limit is None else spread(found, limit)
@@ -95,12 +91,12 @@ def table(points: Sequence[SeamPoint], videos: int) -> Table:
     )
 
 
-def _read(path: Path) -> Frames:
+def _read(video: Video) -> Frames:
     """A whole video; no frames of what cannot be read."""
     try:
-        return read_frames(path, width=SIZE, height=SIZE, rate=CLIP_RATE, fit="crop")
+        return video.cut.read(video.path)[0]
     except SourceError:
-        return np.empty((0, SIZE, SIZE, 3), np.uint8)
+        return np.empty((0, CLIP_SIDE, CLIP_SIDE, 3), np.uint8)
 
 
 def _code(codec: Codec, frames: Frames) -> list[tuple[float, float, float]]:
@@ -125,12 +121,8 @@ def _code(codec: Codec, frames: Frames) -> list[tuple[float, float, float]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Flicker at borders of chunks.")
-    parser.add_argument("--root", type=Path, required=True, help="videos to measure on")
+    parser = arguments_of("Flicker at borders of chunks.")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="leave shorter ones out")
-    parser.add_argument("--limit", type=int, help="a spread sample of so many")
-    parser.add_argument("--model", help="a shipped model, or a checkpoint")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     try:
         codec = Codec.load(options.model)
@@ -139,19 +131,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     points = measure(codec, videos)
-    if options.json:
-        found = {"videos": len(videos), "points": [dataclasses.asdict(p) for p in points]}
-        print(json.dumps(found, indent=1))
-        return 0
-    shown = table(points, len(videos))
-    print(f"# {shown.title}\n")
-    print(
-        f"By `python -m vqcodec.bench.seams`: {SIZE}x{SIZE}, {float(CLIP_RATE):g} frames a second,"
-    )
-    print(f"{options.seconds:g} seconds or more, effort 0, model {codec.model_id.hex()},")
-    print(f"{len(videos)} such videos of {options.root.name}/. In grey levels: RMS of the")
-    print("differences between frames that the source does not have.\n")
-    print(to_markdown(shown), end="")
+    about = [
+        "By `python -m vqcodec.bench.seams`: "
+        f"{CLIP_SIDE}x{CLIP_SIDE}, {float(CLIP_RATE):g} frames a second,",
+        f"{options.seconds:g} seconds or more, effort 0, model {codec.model_id.hex()},",
+        f"{len(videos)} such videos of {options.root.name}/. In grey levels: RMS of the",
+        "differences between frames that the source does not have.",
+    ]
+    found = {"videos": len(videos), "points": [dataclasses.asdict(p) for p in points]}
+    show(table(points, len(videos)), about, found, as_json=options.json)
     return 0
 
 

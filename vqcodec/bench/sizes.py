@@ -9,10 +9,8 @@ has no more; they are easy, and show that the size runs, not how good it is.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import io
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +24,7 @@ from vqcodec.bench.bdrate import Curve
 from vqcodec.bench.clips import CLIP_FRAMES, CLIP_RATE, spread
 from vqcodec.bench.datasets import folder_videos
 from vqcodec.bench.ours import header_of
-from vqcodec.bench.render import to_markdown
+from vqcodec.bench.page import arguments_of, show
 from vqcodec.bench.tables import Table, number
 from vqcodec.codec import Codec, Frames
 from vqcodec.container import Writer
@@ -137,12 +135,7 @@ def _with_gain(point: SizePoint, small: Curve) -> SizePoint:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="The same weights on larger pictures.")
-    parser.add_argument("--root", type=Path, required=True, help="videos to measure on")
-    parser.add_argument("--limit", type=int, help="a spread sample of so many")
-    parser.add_argument("--model", help="a shipped model, or a checkpoint")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args(arguments)
+    options = arguments_of("The same weights on larger pictures.").parse_args(arguments)
     try:
         codec = Codec.load(options.model)
         sources = find_sources(options.root, options.limit)
@@ -150,16 +143,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except VqcodecError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    if options.json:
-        found = {"clips": len(sources), "points": [dataclasses.asdict(p) for p in points]}
-        print(json.dumps(found, indent=1))
-        return 0
-    shown = table(points, len(sources))
-    print(f"# {shown.title}\n")
-    print(f"By `python -m vqcodec.bench.sizes`: {CLIP_FRAMES} frames a clip, effort 0,")
-    print(f"model {codec.model_id.hex()}, {options.limit or 'all'} videos of {options.root.name}/.")
-    print(f"Sources smaller than {SIZES[-1]}x{SIZES[-1]} are scaled up to it: it runs, no more.\n")
-    print(to_markdown(shown), end="")
+    about = [
+        f"By `python -m vqcodec.bench.sizes`: {CLIP_FRAMES} frames a clip, effort 0,",
+        f"model {codec.model_id.hex()}, {options.limit or 'all'} videos of {options.root.name}/.",
+        f"Sources smaller than {SIZES[-1]}x{SIZES[-1]} are scaled up to it: it runs, no more.",
+    ]
+    found = {"clips": len(sources), "points": [dataclasses.asdict(p) for p in points]}
+    show(table(points, len(sources)), about, found, as_json=options.json)
     return 0
 
 
