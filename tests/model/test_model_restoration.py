@@ -117,8 +117,9 @@ def test_without_it_configurations_are_as_they_were():
 
 
 def test_it_is_put_in_and_taken_out(network):
-    checkpoint = export(network, {})
+    checkpoint = export(network, {"restoration": {"steps": 6}, "steps": 9})
     bare = checkpoint.with_restoration(None)
+    assert bare.card == {"steps": 9}  # or `vqcodec models` would tell of what is gone
     assert bare.build().restoration is None
     assert bare.config == PLAIN
     again = bare.with_restoration(SHAPE, network.restoration.state_dict())

@@ -156,7 +156,7 @@ class Checkpoint:
     def with_restoration(
         self, shape: RestorationConfig | None, weights: Mapping[str, Tensor] | None = None
     ) -> Checkpoint:
-        """The same with another restoration, or with none."""
+        """The same with another restoration, or with none; the card tells of none."""
         tensors = {
             name: tensor
             for name, tensor in self.tensors.items()
@@ -165,7 +165,8 @@ class Checkpoint:
         for name, tensor in (weights or {}).items():
             tensors[f"{_RESTORATION}{name}"] = _stored(tensor, torch.float16)
         config = dataclasses.replace(self.config, restoration=shape)
-        return dataclasses.replace(self, config=config, tensors=tensors)
+        card = {name: told for name, told in self.card.items() if name != "restoration"}
+        return dataclasses.replace(self, config=config, tensors=tensors, card=card)
 
     def build(self) -> MSVQVAE:
         """The network in float32, ready for inference. Draws no random numbers.
