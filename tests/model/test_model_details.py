@@ -12,10 +12,23 @@ from vqcodec.entropy.details import LIMIT
 from vqcodec.errors import CheckpointError
 from vqcodec.model.checkpoint import Checkpoint, load, save
 from vqcodec.model.config import PRESETS, DetailConfig, ModelConfig
-from vqcodec.model.details import analyse, dequantise, quantise, synthesise
+from vqcodec.model.details import (
+    analyse,
+    analyse_blocks,
+    by_block,
+    known,
+    quantise,
+    synthesise,
+)
 from vqcodec.model.network import MSVQVAE
 
 DETAILS = DetailConfig(planes=3, step=64)
+
+
+def dequantise(symbols, config):
+    """By block, what symbols of the first planes make most likely."""
+    found = known(symbols, config)
+    return torch.from_numpy(config.likely(found.values.numpy())) * found.step
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +51,7 @@ def test_the_transform_is_orthonormal(shape):
     assert found.shape == (shape[0], 3 * shape[2], *shape[3:])
     assert torch.allclose(found.square().sum(), residual.square().sum(), rtol=1e-4)
     assert torch.allclose(synthesise(found), residual, atol=1e-5)
+    assert torch.allclose(by_block(found), analyse_blocks(residual), atol=1e-5)
 
 
 def test_a_grey_clip_that_stands_still_has_one_coefficient_a_block():
@@ -47,18 +61,33 @@ def test_a_grey_clip_that_stands_still_has_one_coefficient_a_block():
     assert torch.allclose(found[0, 0, :2, :3], torch.tensor((3 * 16 * 64) ** 0.5))
 
 
+def test_what_is_known_is_whole_steps_and_their_pixels():
+    coefficients = torch.randn(2, 24, 16, 16, generator=torch.Generator().manual_seed(0)) * 100
+    for count in (1, 2, 3):
+        found = known(quantise(coefficients, DETAILS, count), DETAILS)
+        assert (found.plane, found.step) == (count - 1, DETAILS.step_at(count - 1))
+        whole = (coefficients / found.step).trunc().to(torch.int16)
+        assert torch.equal(found.values, by_block(whole))
+        likely = torch.from_numpy(DETAILS.likely(whole.numpy())) * found.step
+        assert torch.allclose(255 * found.likely, synthesise(likely), atol=1e-3)
+        part = found.of(slice(1, 2)).rows(slice(8, 16))
+        assert torch.equal(part.likely, found.likely[1:, :, :, 8:])
+        assert torch.equal(part.values, found.values[1:, :, :, 1:])
+
+
 def test_each_plane_halves_the_error_bound_and_is_a_beginning():
     coefficients = torch.randn(2, 24, 16, 16, generator=torch.Generator().manual_seed(0)) * 100
+    aims = by_block(coefficients)
     planes = quantise(coefficients, DETAILS, 3)
     assert all(
         torch.equal(a, b) for a, b in zip(quantise(coefficients, DETAILS, 2), planes, strict=False)
     )
-    inside = coefficients.abs() < DETAILS.step * (LIMIT + 1)
+    inside = aims.abs() < DETAILS.step * (LIMIT + 1)
     for count in (1, 2, 3):
         found = dequantise(planes[:count], DETAILS)
-        off = (found - coefficients)[inside].abs().max()
+        off = (found - aims)[inside].abs().max()
         assert DETAILS.step_at(count - 1) * 0.9 < off <= DETAILS.step_at(count - 1)
-        zero = coefficients.abs() < DETAILS.step_at(count - 1)
+        zero = aims.abs() < DETAILS.step_at(count - 1)
         assert not found[zero].any()
 
 

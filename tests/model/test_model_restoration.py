@@ -9,11 +9,13 @@ import torch
 
 from vqcodec.model.checkpoint import export, load, save
 from vqcodec.model.config import PRESETS, DetailConfig, ModelConfig, RestorationConfig
+from vqcodec.model.details import Known, analyse, analyse_blocks, known, quantise
 from vqcodec.model.network import MSVQVAE
 from vqcodec.model.restoration import Restoration
 
 PLAIN = dataclasses.replace(PRESETS["tiny"], details=DetailConfig(planes=2, step=40))
-SHAPE = RestorationConfig(width=8, blocks=1, detail_blocks=1)
+SHAPE = RestorationConfig(8, 1, detail_blocks=1, interval_width=12, interval_blocks=1)
+WITHOUT_INTERVALS = dataclasses.replace(SHAPE, interval_width=0, interval_blocks=0)
 CONFIG = dataclasses.replace(PLAIN, restoration=SHAPE)
 
 
@@ -30,11 +32,37 @@ def clips():
     return torch.rand(2, 3, 16, 16, 24, generator=torch.Generator().manual_seed(0))
 
 
+def details_of(residual: torch.Tensor, planes: int = 2) -> Known:
+    """What so many planes say of a residual in 0..1."""
+    assert PLAIN.details is not None
+    return known(quantise(analyse(255 * residual), PLAIN.details, planes), PLAIN.details)
+
+
 def test_it_begins_as_the_identity(clips):
-    details = torch.rand_like(clips) - 0.5
-    restored = Restoration(SHAPE, 2)(clips, details, torch.tensor([1, 2]))
-    assert torch.equal(restored, (clips + details).clamp(0, 1))
-    assert torch.equal(Restoration(SHAPE, 2)(clips, None, torch.tensor([1, 2])), clips)
+    details = details_of(torch.rand_like(clips) - 0.5)
+    plain = Restoration(WITHOUT_INTERVALS, 2, 2)
+    restored = plain(clips, details, torch.tensor([1, 2]))
+    assert torch.equal(restored, (clips + details.likely).clamp(0, 1))
+    for shape in (SHAPE, WITHOUT_INTERVALS):
+        assert torch.equal(Restoration(shape, 2, 2)(clips, None, torch.tensor([1, 2])), clips)
+
+
+@pytest.mark.parametrize("planes", [1, 2])
+def test_coefficients_end_inside_their_intervals(clips, planes):
+    """Whatever the blocks and the weights of what settles them say."""
+    assert PLAIN.details is not None
+    decoded, details = clips, details_of(torch.rand_like(clips) - 0.5, planes)
+    restoration = Restoration(SHAPE, 2, 2).eval().requires_grad_(False)
+    for parameter in restoration.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    with torch.inference_mode():
+        shown = restoration(decoded, details, torch.tensor([2, 2]))
+    found = analyse_blocks(255 * (shown - decoded)) / details.step
+    beyond = found * details.values.sign() - details.values.abs()
+    zero = details.values == 0
+    assert float(found[zero].abs().max()) <= 1.001
+    assert -0.001 <= float(beyond[~zero].min()) <= float(beyond[~zero].max()) <= 1.001
+    assert float(beyond[~zero].std()) > 0.1  # they are not all in one place
 
 
 def test_blocks_for_details_are_for_these_alone(network, clips):
@@ -76,22 +104,37 @@ def test_what_codes_decode_to_before_it(network, clips):
         network.reconstruct(network.encode(clips))
 
 
-def test_strips_make_no_difference(network, monkeypatch):
+def test_strips_make_no_difference(monkeypatch):
     """They look at as much around them as all blocks do."""
     torch.manual_seed(1)
-    deep = Restoration(RestorationConfig(8, 1, 2), 2).eval().requires_grad_(False)
+    deep = Restoration(RestorationConfig(8, 1, 2, 8, 1), 2, 2).eval().requires_grad_(False)
     for parameter in deep.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    decoded, details = torch.rand(2, 2, 3, 4, 48, 16).unbind()
+    decoded = torch.rand(2, 3, 4, 48, 16)
+    details = details_of(torch.rand_like(decoded) - 0.5)
     quality = torch.tensor([1, 2])
     with torch.inference_mode():
         whole = [deep(decoded, some, quality) for some in (details, None)]
-        for pixels in (1, 2 * 4 * 16 * 10):  # strips of 2 and of 10 rows
+        for pixels in (1, 2 * 4 * 16 * 10):  # strips of the least rows, and of 8 and 10
             monkeypatch.setattr("vqcodec.model.restoration._PIXELS", pixels)
             for some, expected in zip((details, None), whole, strict=True):
                 torch.testing.assert_close(deep(decoded, some, quality), expected)
-    assert not torch.allclose(whole[0], (decoded + details).clamp(0, 1), atol=0.01)
+    assert not torch.allclose(whole[0], (decoded + details.likely).clamp(0, 1), atol=0.01)
     assert not torch.allclose(whole[1], decoded, atol=0.01)
+
+
+def test_training_and_decoding_agree(clips):
+    """Without gradients it works in parts."""
+    torch.manual_seed(1)
+    restoration = Restoration(SHAPE, 2, 2)
+    for parameter in restoration.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    quality = torch.tensor([1, 2])
+    for details in (details_of(torch.rand_like(clips) - 0.5), None):
+        trained = restoration(clips, details, quality)
+        assert trained.requires_grad
+        with torch.no_grad():
+            torch.testing.assert_close(restoration(clips, details, quality), trained.detach())
 
 
 def test_it_is_part_of_the_checkpoint_and_its_identity(network, tmp_path):
@@ -113,6 +156,7 @@ def test_without_it_configurations_are_as_they_were():
     assert ModelConfig.from_json(PLAIN.to_json()) == PLAIN
     plain = dataclasses.replace(CONFIG, restoration=RestorationConfig(width=8, blocks=1))
     assert "detail_blocks" not in plain.to_json()
+    assert "interval" not in plain.to_json()
     assert ModelConfig.from_json(plain.to_json()) == plain
 
 
@@ -140,6 +184,9 @@ def test_other_details_have_none(network):
         {"blocks": 65},
         {"blocks": True},
         {"detail_blocks": -1},
+        {"interval_width": 5000},
+        {"interval_width": 0},  # with blocks
+        {"interval_blocks": 65},
     ],
 )
 def test_impossible_shapes_are_refused(values):

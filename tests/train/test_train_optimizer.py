@@ -130,10 +130,12 @@ def test_matrices_are_the_wide_convolutions_inside(name):
 
 
 def test_what_restores_has_matrices_too():
-    network = Restoration(RestorationConfig(width=48, blocks=3), levels=8)
-    _, matrices = make_optimizer("muon", network, lr=1e-3, betas=BETAS).param_groups
+    network = Restoration(RestorationConfig(48, 3, 1, 96, 2), levels=8, planes=4)
+    ends = network.intervals.enter, network.intervals.leave
+    _, matrices = make_optimizer("muon", network, pixels=ends, lr=1e-3, betas=BETAS).param_groups
+    inside = (*network.blocks, *network.detail_blocks, *network.intervals.blocks)
     assert {id(p) for p in matrices["params"]} == {
-        id(layer.weight) for block in network.blocks for layer in (block.space, block.time)
+        id(layer.weight) for block in inside for layer in (block.space, block.time)
     }
 
 

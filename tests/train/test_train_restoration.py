@@ -49,8 +49,8 @@ def narrow(monkeypatch):
 @pytest.fixture
 def quick():
     return RestorationTraining(
-        chunks=7, frames=16, size=16, width=8, blocks=1, detail_blocks=1, batch=2, steps=6,
-        minutes=None,
+        chunks=7, frames=16, size=16, width=8, blocks=1, detail_blocks=1, interval_width=8,
+        interval_blocks=1, batch=2, steps=6, minutes=None,
     )  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def test_a_run_puts_it_into_the_checkpoint_and_leaves_all_else(quick, options, d
     path = train_restoration(quick, options, recorder)
     assert path == options.out / MODEL
     before, after = load(detailed), load(path)
-    assert after.config.restoration == RestorationConfig(width=8, blocks=1, detail_blocks=1)
+    assert after.config.restoration == RestorationConfig(8, 1, 1, 8, 1)
     assert dataclasses.replace(after.config, restoration=None) == before.config
     assert after.prior.build().digest() == before.prior.build().digest()
     for name, tensor in before.tensors.items():
@@ -119,20 +119,24 @@ def test_it_goes_on_from_one_of_the_same_shape(quick, options, tmp_path):
 
 
 def test_blocks_for_details_join_one_that_has_none(quick, options, tmp_path):
-    plain = dataclasses.replace(quick, detail_blocks=0)
-    first = train_restoration(plain, options, Recorder())
-    assert not any("detail_blocks" in name for name in load(first).tensors)
-    again = dataclasses.replace(options, init=first, out=tmp_path / "again")
-    recorder = Recorder()
-    path = train_restoration(dataclasses.replace(quick, steps=1, lr=1e-9), again, recorder)
-    assert any("goes on from the restoration" in message for message in recorder.messages)
-    before, after = load(first).build(), load(path).build()
-    for old, new in zip(before.restoration.blocks, after.restoration.blocks, strict=True):
-        assert all(map(torch.equal, old.parameters(), new.parameters()))
-    decoded, details = torch.rand(2, 1, 3, 8, 16, 16).unbind()
-    with torch.inference_mode():
-        shown = [net.restoration(decoded, details, torch.tensor([6])) for net in (before, after)]
-    torch.testing.assert_close(*shown)  # they begin as the identity
+    less = {"detail_blocks": 0, "interval_width": 0, "interval_blocks": 0}
+    first = train_restoration(dataclasses.replace(quick, **less), options, Recorder())
+    assert not any("detail_blocks" in name or "interval" in name for name in load(first).tensors)
+    del less["detail_blocks"]
+    for number, change in enumerate((less, {})):  # then intervals, too
+        again = dataclasses.replace(options, init=first, out=tmp_path / str(number))
+        recorder = Recorder()
+        config = dataclasses.replace(quick, steps=1, lr=1e-9, **change)
+        path = train_restoration(config, again, recorder)
+        assert any("goes on from the restoration" in message for message in recorder.messages)
+        before, after = load(first).build().restoration, load(path).build().restoration
+        for old, new in zip(before.blocks, after.blocks, strict=True):
+            assert all(map(torch.equal, old.parameters(), new.parameters()))
+        decoded = torch.rand(1, 3, 8, 16, 16)
+        with torch.inference_mode():
+            shown = [network(decoded, None, torch.tensor([4])) for network in (before, after)]
+        torch.testing.assert_close(*shown)
+        first = path
 
 
 def test_interrupted_while_coding(quick, options):
@@ -189,14 +193,14 @@ def test_from_the_command_line(videos, detailed, tmp_path):
             *("--data", str(videos), "--out", str(out), "--cache", str(tmp_path / "cache")),
             *("--stage", "restoration", "--init", str(detailed), "--threads", "1"),
             *("--chunks", "4", "--width", "4", "--blocks", "1", "--detail-blocks", "0"),
-            *("--steps", "2", "--batch", "1"),
+            *("--interval-width", "4", "--interval-blocks", "0", "--steps", "2", "--batch", "1"),
         ],
     )
     assert result.exit_code == 0, result.output
     assert "dB (" in result.output
     found = load(out / MODEL)
     assert found.card["restoration"]["steps"] == 2
-    assert found.config.restoration == RestorationConfig(width=4, blocks=1)
+    assert found.config.restoration == RestorationConfig(width=4, blocks=1, interval_width=4)
 
 
 @pytest.mark.parametrize(

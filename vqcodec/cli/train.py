@@ -99,6 +99,12 @@ def _default(value: object) -> str:
 @click.option(
     "--detail-blocks", type=click.IntRange(0, 64), help="More of them, where there are details."
 )
+@click.option(
+    "--interval-width",
+    type=click.IntRange(0, 4096),
+    help="Channels of what tells where in its interval a coefficient of details is.",
+)
+@click.option("--interval-blocks", type=click.IntRange(0, 64), help="Residual blocks of that.")
 @click.option("--batch", type=click.IntRange(1), help="Clips a step." + _default(PAPER.batch))
 @click.option("--epochs", type=float, help="Passes over the data." + _default(PAPER.epochs))
 @click.option("--steps", type=click.IntRange(1), help="Steps, instead of epochs.")

@@ -172,15 +172,22 @@ class RestorationConfig:
         width: channels.
         blocks: residual blocks.
         detail_blocks: more of them, for pictures that details correct.
+        interval_width, interval_blocks: channels and residual blocks of what then tells where in
+            its interval each coefficient is (:mod:`vqcodec.model.intervals`); no channels: nothing
+            does.
     """
 
     width: int
     blocks: int
     detail_blocks: int = 0
+    interval_width: int = 0
+    interval_blocks: int = 0
 
     def __post_init__(self) -> None:
         limits = {"width": (1, 4096), "blocks": (1, 64), "detail_blocks": (0, 64)}
-        _check_integers(self, limits)
+        _check_integers(self, limits | {"interval_width": (0, 4096), "interval_blocks": (0, 64)})
+        if self.interval_blocks and not self.interval_width:
+            raise ValueError("interval_blocks need an interval_width")
 
 
 @dataclass(frozen=True)
@@ -277,8 +284,9 @@ class ModelConfig:
         for name in ("details", "restoration"):
             if data[name] is None:  # as it was before there were any
                 del data[name]
-        if data.get("restoration", {}).get("detail_blocks") == 0:  # likewise
-            del data["restoration"]["detail_blocks"]
+        for name in ("detail_blocks", "interval_width", "interval_blocks"):  # likewise
+            if data.get("restoration", {}).get(name) == 0:
+                del data["restoration"][name]
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @classmethod

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,33 +24,74 @@ from vqcodec.model.config import DetailConfig
 _COLOURS = ((1, 1, 1), (1, 0, -1), (1, -2, 1))
 
 
+class Known(NamedTuple):
+    """What is known of coefficients.
+
+    Attributes:
+        values: (B, 192, F, H/8, W/8) int16, whole steps, as :func:`by_block` has them: where it
+            is 0 the coefficient is within a step, elsewhere up to a step beyond.
+        plane: the last plane that is there, from 0.
+        step: of that plane, in 8-bit values.
+        likely: (B, 3, F, H, W) float32, what they most likely are, as pixels of 0..1.
+    """
+
+    values: Tensor
+    plane: int
+    step: float
+    likely: Tensor
+
+    def of(self, clips: slice) -> Known:
+        """Of some clips of a batch."""
+        return self._replace(values=self.values[clips], likely=self.likely[clips])
+
+    def rows(self, rows: slice) -> Known:
+        """Of some rows of pixels, whole blocks."""
+        blocks = slice(rows.start // BLOCK, rows.stop // BLOCK)
+        return self._replace(values=self.values[..., blocks, :], likely=self.likely[..., rows, :])
+
+
 def analyse(residual: Tensor) -> Tensor:
     """(B, 3, F, H, W) → (B, 3 F, H, W) coefficients, in the order of a plane's grid.
 
     Coefficient (i, j) of the block (y, x) is at (i · H/8 + y, j · W/8 + x): each frequency is one
     rectangle.
     """
-    b, _, frames, height, width = residual.shape
-    blocks = residual.reshape(b, COLOURS, frames, height // BLOCK, BLOCK, width // BLOCK, BLOCK)
-    space, time, colours = (m.to(residual) for m in _matrices(frames))
-    found = torch.einsum("bctykxl,ik->bctiyxl", blocks, space)
-    found = torch.einsum("bctiyxl,jl->bctiyjx", found, space)
-    found = torch.einsum("bctiyjx,dc->bdtiyjx", found, colours)
-    found = torch.einsum("bdtiyjx,ft->bdfiyjx", found, time)
-    return found.reshape(b, COLOURS * frames, height, width)
+    rows = analyse_blocks(residual).permute(0, 2, 3, 4, 1)
+    rows = rows.reshape(*rows.shape[:4], COLOURS, BLOCK, BLOCK).permute(0, 4, 1, 5, 2, 6, 3)
+    return rows.flatten(1, 2).flatten(2, 3).flatten(3)
 
 
 def synthesise(coefficients: Tensor) -> Tensor:
     """Inverse of :func:`analyse`."""
-    b, steps, height, width = coefficients.shape
-    frames = steps // COLOURS
-    shape = b, COLOURS, frames, BLOCK, height // BLOCK, BLOCK, width // BLOCK
-    space, time, colours = (m.to(coefficients) for m in _matrices(frames))
-    found = torch.einsum("bdfiyjx,ft->bdtiyjx", coefficients.reshape(shape), time)
-    found = torch.einsum("bdtiyjx,dc->bctiyjx", found, colours)
-    found = torch.einsum("bctiyjx,jl->bctiyxl", found, space)
-    found = torch.einsum("bctiyxl,ik->bctykxl", found, space)
-    return found.reshape(b, COLOURS, frames, height, width)
+    return synthesise_blocks(by_block(coefficients))
+
+
+def by_block(grid: Tensor) -> Tensor:
+    """(B, 3 F, H, W) → (B, 192, F, H/8, W/8): a channel for each colour's frequencies in space."""
+    b, steps, height, width = grid.shape
+    shape = b, COLOURS, steps // COLOURS, BLOCK, height // BLOCK, BLOCK, width // BLOCK
+    return grid.reshape(shape).permute(0, 2, 4, 6, 1, 3, 5).flatten(4).permute(0, 4, 1, 2, 3)
+
+
+def analyse_blocks(residual: Tensor) -> Tensor:
+    """(B, 3, F, H, W) → (B, 192, F, H/8, W/8) coefficients, as :func:`by_block` has them."""
+    b, _, frames, height, width = residual.shape
+    blocks = residual.reshape(b, COLOURS, frames, height // BLOCK, BLOCK, width // BLOCK, BLOCK)
+    rows = blocks.permute(0, 2, 3, 5, 1, 4, 6).flatten(4)
+    space, time = (m.to(residual) for m in _matrices(frames))
+    rows = rows @ space.T
+    rows = (time @ rows.flatten(2)).reshape(rows.shape)
+    return rows.permute(0, 4, 1, 2, 3)
+
+
+def synthesise_blocks(coefficients: Tensor) -> Tensor:
+    """Inverse of :func:`analyse_blocks`."""
+    rows = coefficients.permute(0, 2, 3, 4, 1)
+    b, frames, down, across, _ = rows.shape
+    space, time = (m.to(coefficients) for m in _matrices(frames))
+    rows = (time.T @ rows.flatten(2)).reshape(rows.shape) @ space
+    rows = rows.reshape(b, frames, down, across, COLOURS, BLOCK, BLOCK)
+    return rows.permute(0, 4, 1, 2, 5, 3, 6).reshape(b, COLOURS, frames, down * BLOCK, -1)
 
 
 def quantise(coefficients: Tensor, config: DetailConfig, planes: int) -> list[Tensor]:
@@ -65,19 +107,24 @@ def quantise(coefficients: Tensor, config: DetailConfig, planes: int) -> list[Te
     return found
 
 
-def dequantise(symbols: Sequence[Tensor], config: DetailConfig) -> Tensor:
-    """Symbols of the first planes → coefficients, float32, of the same shape."""
+def known(symbols: Sequence[Tensor], config: DetailConfig) -> Known:
+    """What symbols of the first planes say."""
     arrays = [grid.to(torch.int16).cpu().numpy() for grid in symbols]
     values = np.zeros_like(arrays[0])
     for plane, grid in enumerate(arrays):
         values = refined(2 * values, grid, plane).astype(np.int16)
-    coefficients = config.likely(values) * np.float32(config.step_at(len(symbols) - 1))
-    return torch.from_numpy(coefficients).to(symbols[0].device)
+    device, plane = symbols[0].device, len(symbols) - 1
+    step = config.step_at(plane)
+    pixels = synthesise(torch.from_numpy(config.likely(values)).to(device) * step) / 255
+    return Known(by_block(torch.from_numpy(values).to(device)), plane, step, pixels)
 
 
-def _matrices(frames: int) -> tuple[Tensor, Tensor, Tensor]:
+def _matrices(frames: int) -> tuple[Tensor, Tensor]:
+    """Of a block's colours and pixels (192, 192), and of frames (F, F): a frequency a row."""
     colours = torch.tensor(_COLOURS, dtype=torch.float64)
-    return _cosines(BLOCK), _cosines(frames), colours / colours.norm(dim=1, keepdim=True)
+    colours /= colours.norm(dim=1, keepdim=True)
+    side = _cosines(BLOCK)
+    return torch.kron(colours, torch.kron(side, side)), _cosines(frames)
 
 
 def _cosines(size: int) -> Tensor:

@@ -101,7 +101,7 @@ class MSVQVAE(nn.Module):
         )
         self.synthesis = Synthesis(config)
         self.restoration = (
-            Restoration(config.restoration, len(config.grids))
+            Restoration(config.restoration, len(config.grids), len(config.detail_grids))
             if config.restoration is not None
             else None
         )
@@ -219,9 +219,9 @@ class MSVQVAE(nn.Module):
         picture, found = self.reconstruct(codes).clip, None
         if planes:
             assert self.config.details is not None
-            found = details.synthesise(details.dequantise(planes, self.config.details)) / 255
+            found = details.known(planes, self.config.details)
         if self.restoration is None:
-            return picture if found is None else (picture + found).clamp_(0, 1)
+            return picture if found is None else (picture + found.likely).clamp_(0, 1)
         quality = torch.full((len(picture),), len(indices), device=picture.device)
         restored: Tensor = self.restoration(picture, found, quality)
         return restored.clamp_(0, 1)

@@ -3,17 +3,22 @@
 The decoder of codes works on coarse grids, and each of their cells makes its own pixels. Planes of
 details correct single coefficients and leave all others as the codes have them. What either has
 left can be told in part from what is there, beside it and in the frames before and after, as the
-loop filters of other codecs do. It runs on 2×2 pixels, once for whatever grids there are.
+loop filters of other codecs do. It runs on 2×2 pixels, once for whatever grids there are. Where
+details say between which values coefficients are, these are then put there.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from vqcodec.entropy.details import BLOCK
 from vqcodec.model.config import RestorationConfig
+from vqcodec.model.details import Known, analyse_blocks, synthesise_blocks
+from vqcodec.model.intervals import Intervals
 from vqcodec.model.layers import Down, Up, blocks
 
 _STRIDE = 2
@@ -24,14 +29,17 @@ _CLIPS_PIXELS, _PIXELS = 1 << 17, 1 << 19
 
 
 class Restoration(nn.Module):
-    """Decoded pictures to pictures closer to the source. It begins as the identity.
+    """Decoded pictures to pictures closer to the source.
+
+    It begins as the identity, but for what intervals tell.
 
     Args:
         config: its shape.
         levels: how many quality levels there are.
+        planes: how many of them are planes of details.
     """
 
-    def __init__(self, config: RestorationConfig, levels: int) -> None:
+    def __init__(self, config: RestorationConfig, levels: int, planes: int) -> None:
         super().__init__()
         self.enter = Down(9, config.width, 1, _STRIDE)
         self.quality = nn.Embedding(levels, config.width)
@@ -40,36 +48,45 @@ class Restoration(nn.Module):
         self.leave = Up(config.width, 3, 1, _STRIDE)
         for parameter in (self.quality.weight, *self.leave.parameters()):
             nn.init.zeros_(parameter)
+        self.intervals = (
+            Intervals(config.interval_width, config.interval_blocks, planes)
+            if config.interval_width and planes
+            else None
+        )
 
-    def forward(self, decoded: Tensor, details: Tensor | None, quality: Tensor) -> Tensor:
+    def forward(self, decoded: Tensor, details: Known | None, quality: Tensor) -> Tensor:
         """What to show.
 
         Args:
             decoded: (B, 3, T, H, W) in 0..1, of codes alone.
-            details: of the same shape and unit, what is added to it; None if there are none.
+            details: what is known of coefficients of what is added to it; None if nothing is.
             quality: (B,) integers, the quality levels of these pictures, from 1.
 
         Returns:
             (B, 3, T, H, W) float32, nominally in 0..1.
         """
+        likely = None if details is None else details.likely
         if torch.is_grad_enabled():
-            return self._restored(decoded, details, quality)
+            picture = self._restored(decoded, likely, quality)
+            return picture if details is None else self._settled(decoded, picture, details)
         count = max(1, _CLIPS_PIXELS // decoded[0, 0].numel())
-        parts = [slice(start, start + count) for start in range(0, len(decoded), count)]
-        return torch.cat([self._in_strips(decoded[p], _of(details, p), quality[p]) for p in parts])
+        shown = []
+        for start in range(0, len(decoded), count):
+            some = slice(start, start + count)
+            picture = self._in_strips(decoded[some], _of(likely, some), quality[some])
+            if details is not None:
+                picture = self._settled_in_strips(decoded[some], picture, details.of(some))
+            shown.append(picture)
+        return torch.cat(shown)
 
     def _in_strips(self, decoded: Tensor, details: Tensor | None, quality: Tensor) -> Tensor:
         """Large pictures take less memory in strips, each with as much around it as it looks at."""
-        batch, _, frames, height, width = decoded.shape
-        strip = max(1, _PIXELS // (batch * frames * width * _STRIDE)) * _STRIDE
         steps = len(self.blocks) + (0 if details is None else len(self.detail_blocks))
-        reach = steps * _STRIDE
         restored = torch.empty_like(decoded)
-        for top in range(0, height, strip):
-            begin, end = max(0, top - reach), min(height, top + strip + reach)
-            rows = ..., slice(begin, end), slice(None)
+        for strip in _strips(decoded, _STRIDE, steps * _STRIDE):
+            rows = ..., strip.seen, slice(None)
             found = self._restored(decoded[rows], _of(details, rows), quality)
-            restored[..., top : top + strip, :] = found[..., top - begin :, :][..., :strip, :]
+            restored[..., strip.rows, :] = found[..., strip.inside, :]
         return restored
 
     def _restored(self, decoded: Tensor, details: Tensor | None, quality: Tensor) -> Tensor:
@@ -82,6 +99,46 @@ class Restoration(nn.Module):
             features = self.detail_blocks(features)
         change: Tensor = self.leave(features)
         return picture + change.float() / _LOUD
+
+    def _settled_in_strips(self, decoded: Tensor, picture: Tensor, details: Known) -> Tensor:
+        if self.intervals is None:
+            return picture
+        settled = torch.empty_like(picture)
+        for strip in _strips(decoded, BLOCK, self.intervals.reach):
+            rows = ..., strip.seen, slice(None)
+            found = self._settled(decoded[rows], picture[rows], details.rows(strip.seen))
+            settled[..., strip.rows, :] = found[..., strip.inside, :]
+        return settled
+
+    def _settled(self, decoded: Tensor, picture: Tensor, details: Known) -> Tensor:
+        """The picture whose coefficients are where details say."""
+        if self.intervals is None:
+            return picture
+        steps = 255 / details.step
+        exactly = torch.autocast(picture.device.type, enabled=False)  # in training: not bfloat16
+        with exactly:
+            seen = analyse_blocks(steps * (picture - decoded))
+        found = self.intervals(seen, details.values, details.plane)
+        with exactly:
+            return decoded + synthesise_blocks(found) / steps
+
+
+class _Strip(NamedTuple):
+    """Rows of a picture, the rows to look at for them, and where they are among these."""
+
+    rows: slice
+    seen: slice
+    inside: slice
+
+
+def _strips(pictures: Tensor, unit: int, reach: int) -> Iterator[_Strip]:
+    """Strips of (B, C, T, H, W), their heights multiples of ``unit`` rows."""
+    batch, _, frames, height, width = pictures.shape
+    strip = max(1, _PIXELS // (batch * frames * width * unit)) * unit
+    for top in range(0, height, strip):
+        bottom = min(height, top + strip)
+        begin, end = max(0, top - reach), min(height, bottom + reach)
+        yield _Strip(slice(top, bottom), slice(begin, end), slice(top - begin, bottom - begin))
 
 
 def _of(details: Tensor | None, part: Any) -> Tensor | None:

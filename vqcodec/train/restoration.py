@@ -21,7 +21,7 @@ from vqcodec.errors import CheckpointError
 from vqcodec.metrics import psnr
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model.config import RestorationConfig
-from vqcodec.model.details import analyse, dequantise, quantise, synthesise
+from vqcodec.model.details import Known, analyse, known, quantise
 from vqcodec.model.network import MSVQVAE
 from vqcodec.model.restoration import Restoration
 from vqcodec.train.config import RunOptions
@@ -35,6 +35,7 @@ from vqcodec.train.validation import to_uint8
 STATE = "restoration-state.safetensors"
 BETAS = (0.9, 0.98)
 LARGEST_GRADIENT = 1.0
+DETAIL_SHARE = 0.75  # of all steps
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ class RestorationTraining:
 
     Attributes:
         chunks: clips of footage to code and train on; they are kept in memory, 2 MB each.
-        frames, size: shape of a clip: multiples of the model's strides. A step sees half of one.
-        width, blocks, detail_blocks: see :class:`~vqcodec.model.config.RestorationConfig`.
+        frames, size: shape of a clip: multiples of the model's strides.
+        width, blocks, detail_blocks, interval_width, interval_blocks: see
+            :class:`~vqcodec.model.config.RestorationConfig`.
         batch: clips a step.
         steps: optimiser steps.
         minutes: stop after this much wall time, coding aside; the learning rate then follows time.
@@ -60,7 +62,9 @@ class RestorationTraining:
     width: int = 48
     blocks: int = 3
     detail_blocks: int = 3
-    batch: int = 4
+    interval_width: int = 96
+    interval_blocks: int = 2
+    batch: int = 2
     steps: int | None = None
     minutes: float | None = 30.0
     lr: float = 2e-3
@@ -153,16 +157,25 @@ class _Run:
                 f"chunks must be at least {len(strides.code_grids)}, one for each level of codes"
             )
         make_folder(options.out)
-        self.shape = RestorationConfig(config.width, config.blocks, config.detail_blocks)
+        self.shape = RestorationConfig(
+            config.width,
+            config.blocks,
+            config.detail_blocks,
+            config.interval_width,
+            config.interval_blocks,
+        )
         self.codes = self.checkpoint.build().to(options.device)
         self.levels = len(self.codes.config.grids)
         torch.manual_seed(config.seed)
-        self.network = Restoration(self.shape, self.levels).to(options.device)
+        planes = len(self.codes.config.detail_grids)
+        self.network = Restoration(self.shape, self.levels, planes).to(options.device)
         self._warm_start(self.codes)
+        own = self.network.intervals
+        intervals = () if own is None else (own.enter, own.leave)
         self.optimizer = make_optimizer(
             "muon",
             self.network,
-            pixels=(self.network.enter, self.network.leave),
+            pixels=(self.network.enter, self.network.leave, *intervals),
             lr=config.lr,
             betas=BETAS,
         )
@@ -180,10 +193,12 @@ class _Run:
     def _warm_start(self, ready: MSVQVAE) -> None:
         """Go on from the network that the checkpoint has, if it is of the same shape.
 
-        It may have had nothing of its own for details: these blocks begin as the identity.
+        It may have had nothing of its own for details, or nothing that tells of intervals.
         """
-        plain = dataclasses.replace(self.shape, detail_blocks=0)
-        if ready.restoration is not None and ready.config.restoration in (self.shape, plain):
+        settles = dataclasses.replace(self.shape, interval_width=0, interval_blocks=0)
+        plain = dataclasses.replace(settles, detail_blocks=0)
+        shapes = self.shape, settles, plain
+        if ready.restoration is not None and ready.config.restoration in shapes:
             self.network.load_state_dict(ready.restoration.state_dict(), strict=False)
             self.reporter.message("goes on from the restoration of --init")
 
@@ -259,24 +274,15 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         rng = np.random.default_rng((config.seed, self.course.step))
-        quality = int(rng.integers(self.levels)) + 1
+        quality = self._draw(rng)
         sources, pictures = coded.of(quality)
         chosen = rng.choice(len(sources), min(config.batch, len(sources)), False)
-        clips = sources[chosen].to(device).float().div_(255)
-        decoded = pictures[chosen].to(device).float()
-        found = self._details(clips, decoded, quality)
-        half = config.frames // 2
-        start = int(rng.integers(half + 1))
         axes = [axis for axis in (2, 4) if rng.random() < 0.5]  # in time, and sideways
-
-        def some(whole: Tensor) -> Tensor:
-            return whole[:, :, start : start + half].flip(axes)
-
+        clips = sources[chosen].to(device).float().div_(255).flip(axes)
+        decoded = pictures[chosen].to(device).float().flip(axes)
+        found = self._details(clips, decoded, quality)
         with self._autocast():
-            restored = self._restored(
-                some(decoded), None if found is None else some(found), quality
-            )
-        clips = some(clips)
+            restored = self._restored(decoded, found, quality)
         loss = (restored - clips).square().mean((1, 2, 3, 4)).log().mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -284,17 +290,23 @@ class _Run:
         self.optimizer.step()
         return float(loss.detach())
 
+    def _draw(self, rng: np.random.Generator) -> int:
+        """A quality level, mostly one with details: there is more to restore, by more weights."""
+        codes = len(self.codes.config.code_grids)
+        if codes == self.levels or rng.random() >= DETAIL_SHARE:
+            return int(rng.integers(codes)) + 1
+        return int(rng.integers(codes, self.levels)) + 1
+
     @torch.no_grad()
-    def _details(self, clips: Tensor, decoded: Tensor, quality: int) -> Tensor | None:
-        """What details add to decoded pictures in their unit, at a quality level that has them."""
+    def _details(self, clips: Tensor, decoded: Tensor, quality: int) -> Known | None:
+        """What is known of what decoded pictures lack, at a quality level that has details."""
         planes, details = quality - len(self.codes.config.code_grids), self.codes.config.details
         if planes <= 0:
             return None
         assert details is not None
-        coefficients = analyse(255 * (clips - decoded))
-        return synthesise(dequantise(quantise(coefficients, details, planes), details)) / 255
+        return known(quantise(analyse(255 * (clips - decoded)), details, planes), details)
 
-    def _restored(self, decoded: Tensor, found: Tensor | None, quality: int) -> Tensor:
+    def _restored(self, decoded: Tensor, found: Known | None, quality: int) -> Tensor:
         level = torch.full((len(decoded),), quality, device=decoded.device)
         restored: Tensor = self.network(decoded, found, level)
         return restored
@@ -312,7 +324,7 @@ class _Run:
             for source, pictures in zip(*batches, strict=True):
                 decoded = pictures.to(device).float()
                 found = self._details(source.to(device).float().div_(255), decoded, quality)
-                plain = decoded if found is None else decoded + found
+                plain = decoded if found is None else decoded + found.likely
                 shown = plain, self._restored(decoded, found, quality)
                 totals[:, quality - 1] += [
                     sum(map(_psnr, source, to_uint8(x).cpu())) for x in shown

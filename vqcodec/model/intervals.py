@@ -1,0 +1,82 @@
+"""Where in its interval a coefficient is.
+
+A symbol of details says between which two values a coefficient lies, and a restored picture says
+how large it looks there. This network has both, of all coefficients around: it runs on 8×8 blocks,
+whose frequencies are its channels, and over frequencies in time. What it tells always lies inside
+the interval, as that is certain where the nearest values were taken.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from vqcodec.entropy.details import BLOCK, COLOURS
+from vqcodec.model.layers import Mix, blocks
+
+_FREQUENCIES = COLOURS * BLOCK * BLOCK
+_PLACES = 8  # functions of the place among frequencies in time
+_OUTSIDE = 3.0  # halves of an interval, that a coefficient may seem to be from its middle
+_LOUD, _LOUDEST = 2.0, 8  # steps
+
+
+class Intervals(nn.Module):
+    """Coefficients brought into their intervals. It begins with a fixed curve, for each alone.
+
+    Args:
+        width: channels.
+        count: residual blocks.
+        planes: how many planes of details there are.
+    """
+
+    def __init__(self, width: int, count: int, planes: int) -> None:
+        super().__init__()
+        self.enter = Mix(3 * _FREQUENCIES + _PLACES, width)
+        self.plane = nn.Embedding(planes, width)
+        self.blocks = blocks(count, width)
+        self.leave = Mix(width, 2 * _FREQUENCIES)
+        for parameter in (self.plane.weight, *self.leave.parameters()):
+            nn.init.zeros_(parameter)
+
+    @property
+    def reach(self) -> int:
+        """Of how many pixels around a block it knows."""
+        return len(self.blocks) * BLOCK
+
+    def forward(self, seen: Tensor, values: Tensor, plane: int) -> Tensor:
+        """Coefficients, as :func:`vqcodec.model.details.by_block` has them.
+
+        Args:
+            seen: (B, 192, F, H/8, W/8) float32, in steps, of the restored picture.
+            values: of the same shape, whole steps that are known.
+            plane: the last plane there is, from 0.
+
+        Returns:
+            Float32 of the same shape, in steps: for 0 within ±1, for others up to a step beyond.
+        """
+        known = values.to(seen.dtype)
+        size = known.abs()
+        middle = known + known.sign() / 2
+        half = torch.where(size > 0, 0.5, 1.0)
+        offset = (seen - middle) / half
+        told = [
+            offset.clamp(-_OUTSIDE, _OUTSIDE),
+            (known / _LOUD).clamp(-_OUTSIDE, _OUTSIDE),
+            size.clamp(max=_LOUDEST).sqrt(),
+            _places(size),
+        ]
+        features = self.enter(torch.cat(told, 1)) + self.plane.weight[plane][:, None, None, None]
+        shift, gain = self.leave(self.blocks(features)).float().chunk(2, 1)
+        return middle + half * torch.tanh(offset * (1 + gain) + shift)
+
+
+def _places(like: Tensor) -> Tensor:
+    """(B, 8, F, h, w) for (B, C, F, h, w): where a frequency in time is among the F there are."""
+    batch, _, frames, height, width = like.shape
+    along = (torch.arange(frames, device=like.device) + 0.5) / frames
+    order = torch.arange(_PLACES, device=like.device)
+    waves = torch.cos(math.pi * order[:, None] * along)
+    waves = waves[:, :, None, None].expand(batch, -1, -1, height, width)
+    return waves.contiguous(memory_format=torch.channels_last_3d)  # as all else is
