@@ -12,7 +12,7 @@ from vqcodec.entropy.prior import Prior
 from vqcodec.entropy.synthetic import random_config, random_tensors
 from vqcodec.entropy.tables import costs_of
 from vqcodec.model.config import PRESETS, DetailConfig
-from vqcodec.model.details import analyse, by_block, known, quantise
+from vqcodec.model.details import analyse, by_block, quantise, quantised
 from vqcodec.thrift import thrifty
 
 DETAILS = DetailConfig(planes=3, step=48)
@@ -75,7 +75,7 @@ def prior(grids):
 
 def dequantise(symbols, config):
     """By block, what symbols of the first planes make most likely."""
-    found = known(symbols, config)
+    found = quantised(symbols, config)
     return torch.from_numpy(config.likely(found.values.numpy())) * found.step
 
 

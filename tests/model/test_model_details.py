@@ -16,8 +16,8 @@ from vqcodec.model.details import (
     analyse,
     analyse_blocks,
     by_block,
-    known,
     quantise,
+    quantised,
     synthesise,
 )
 from vqcodec.model.network import MSVQVAE
@@ -27,7 +27,7 @@ DETAILS = DetailConfig(planes=3, step=64)
 
 def dequantise(symbols, config):
     """By block, what symbols of the first planes make most likely."""
-    found = known(symbols, config)
+    found = quantised(symbols, config)
     return torch.from_numpy(config.likely(found.values.numpy())) * found.step
 
 
@@ -64,7 +64,7 @@ def test_a_grey_clip_that_stands_still_has_one_coefficient_a_block():
 def test_what_is_known_is_whole_steps_and_their_pixels():
     coefficients = torch.randn(2, 24, 16, 16, generator=torch.Generator().manual_seed(0)) * 100
     for count in (1, 2, 3):
-        found = known(quantise(coefficients, DETAILS, count), DETAILS)
+        found = quantised(quantise(coefficients, DETAILS, count), DETAILS)
         assert (found.plane, found.step) == (count - 1, DETAILS.step_at(count - 1))
         whole = (coefficients / found.step).trunc().to(torch.int16)
         assert torch.equal(found.values, by_block(whole))

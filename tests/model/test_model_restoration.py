@@ -9,7 +9,7 @@ import torch
 
 from vqcodec.model.checkpoint import export, load, save
 from vqcodec.model.config import PRESETS, DetailConfig, ModelConfig, RestorationConfig
-from vqcodec.model.details import Known, analyse, analyse_blocks, known, quantise
+from vqcodec.model.details import Quantised, analyse, analyse_blocks, quantise, quantised
 from vqcodec.model.network import MSVQVAE
 from vqcodec.model.restoration import Restoration
 
@@ -32,10 +32,10 @@ def clips():
     return torch.rand(2, 3, 16, 16, 24, generator=torch.Generator().manual_seed(0))
 
 
-def details_of(residual: torch.Tensor, planes: int = 2) -> Known:
+def details_of(residual: torch.Tensor, planes: int = 2) -> Quantised:
     """What so many planes say of a residual in 0..1."""
     assert PLAIN.details is not None
-    return known(quantise(analyse(255 * residual), PLAIN.details, planes), PLAIN.details)
+    return quantised(quantise(analyse(255 * residual), PLAIN.details, planes), PLAIN.details)
 
 
 def test_it_begins_as_the_identity(clips):

@@ -24,8 +24,8 @@ from vqcodec.model.config import DetailConfig
 _COLOURS = ((1, 1, 1), (1, 0, -1), (1, -2, 1))
 
 
-class Known(NamedTuple):
-    """What is known of coefficients.
+class Quantised(NamedTuple):
+    """Coefficients as far as planes of symbols say them.
 
     Attributes:
         values: (B, 192, F, H/8, W/8) int16, whole steps, as :func:`by_block` has them: where it
@@ -40,11 +40,11 @@ class Known(NamedTuple):
     step: float
     likely: Tensor
 
-    def of(self, clips: slice) -> Known:
+    def of(self, clips: slice) -> Quantised:
         """Of some clips of a batch."""
         return self._replace(values=self.values[clips], likely=self.likely[clips])
 
-    def rows(self, rows: slice) -> Known:
+    def rows(self, rows: slice) -> Quantised:
         """Of some rows of pixels, whole blocks."""
         blocks = slice(rows.start // BLOCK, rows.stop // BLOCK)
         return self._replace(values=self.values[..., blocks, :], likely=self.likely[..., rows, :])
@@ -107,8 +107,8 @@ def quantise(coefficients: Tensor, config: DetailConfig, planes: int) -> list[Te
     return found
 
 
-def known(symbols: Sequence[Tensor], config: DetailConfig) -> Known:
-    """What symbols of the first planes say."""
+def quantised(symbols: Sequence[Tensor], config: DetailConfig) -> Quantised:
+    """Symbols of the first planes, as :func:`quantise` returns them → what they say."""
     arrays = [grid.to(torch.int16).cpu().numpy() for grid in symbols]
     values = np.zeros_like(arrays[0])
     for plane, grid in enumerate(arrays):
@@ -116,7 +116,7 @@ def known(symbols: Sequence[Tensor], config: DetailConfig) -> Known:
     device, plane = symbols[0].device, len(symbols) - 1
     step = config.step_at(plane)
     pixels = synthesise(torch.from_numpy(config.likely(values)).to(device) * step) / 255
-    return Known(by_block(torch.from_numpy(values).to(device)), plane, step, pixels)
+    return Quantised(by_block(torch.from_numpy(values).to(device)), plane, step, pixels)
 
 
 def _matrices(frames: int) -> tuple[Tensor, Tensor]:

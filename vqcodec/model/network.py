@@ -219,7 +219,7 @@ class MSVQVAE(nn.Module):
         picture, found = self.reconstruct(codes).clip, None
         if planes:
             assert self.config.details is not None
-            found = details.known(planes, self.config.details)
+            found = details.quantised(planes, self.config.details)
         if self.restoration is None:
             return picture if found is None else (picture + found.likely).clamp_(0, 1)
         quality = torch.full((len(picture),), len(indices), device=picture.device)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vqcodec.entropy.details import BLOCK
 from vqcodec.model.config import RestorationConfig
-from vqcodec.model.details import Known, analyse_blocks, synthesise_blocks
+from vqcodec.model.details import Quantised, analyse_blocks, synthesise_blocks
 from vqcodec.model.intervals import Intervals
 from vqcodec.model.layers import Down, Up, blocks
 
@@ -54,12 +54,12 @@ class Restoration(nn.Module):
             else None
         )
 
-    def forward(self, decoded: Tensor, details: Known | None, quality: Tensor) -> Tensor:
+    def forward(self, decoded: Tensor, details: Quantised | None, quality: Tensor) -> Tensor:
         """What to show.
 
         Args:
             decoded: (B, 3, T, H, W) in 0..1, of codes alone.
-            details: what is known of coefficients of what is added to it; None if nothing is.
+            details: what is added to it; None if nothing is.
             quality: (B,) integers, the quality levels of these pictures, from 1.
 
         Returns:
@@ -73,13 +73,15 @@ class Restoration(nn.Module):
         shown = []
         for start in range(0, len(decoded), count):
             some = slice(start, start + count)
-            picture = self._in_strips(decoded[some], _of(likely, some), quality[some])
+            picture = self._restored_in_strips(decoded[some], _of(likely, some), quality[some])
             if details is not None:
                 picture = self._settled_in_strips(decoded[some], picture, details.of(some))
             shown.append(picture)
         return torch.cat(shown)
 
-    def _in_strips(self, decoded: Tensor, details: Tensor | None, quality: Tensor) -> Tensor:
+    def _restored_in_strips(
+        self, decoded: Tensor, details: Tensor | None, quality: Tensor
+    ) -> Tensor:
         """Large pictures take less memory in strips, each with as much around it as it looks at."""
         steps = len(self.blocks) + (0 if details is None else len(self.detail_blocks))
         restored = torch.empty_like(decoded)
@@ -100,7 +102,8 @@ class Restoration(nn.Module):
         change: Tensor = self.leave(features)
         return picture + change.float() / _LOUD
 
-    def _settled_in_strips(self, decoded: Tensor, picture: Tensor, details: Known) -> Tensor:
+    def _settled_in_strips(self, decoded: Tensor, picture: Tensor, details: Quantised) -> Tensor:
+        """Likewise."""
         if self.intervals is None:
             return picture
         settled = torch.empty_like(picture)
@@ -110,7 +113,7 @@ class Restoration(nn.Module):
             settled[..., strip.rows, :] = found[..., strip.inside, :]
         return settled
 
-    def _settled(self, decoded: Tensor, picture: Tensor, details: Known) -> Tensor:
+    def _settled(self, decoded: Tensor, picture: Tensor, details: Quantised) -> Tensor:
         """The picture whose coefficients are where details say."""
         if self.intervals is None:
             return picture

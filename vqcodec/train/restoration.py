@@ -21,7 +21,7 @@ from vqcodec.errors import CheckpointError
 from vqcodec.metrics import psnr
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model.config import RestorationConfig
-from vqcodec.model.details import Known, analyse, known, quantise
+from vqcodec.model.details import Quantised, analyse, quantise, quantised
 from vqcodec.model.network import MSVQVAE
 from vqcodec.model.restoration import Restoration
 from vqcodec.train.config import RunOptions
@@ -298,15 +298,15 @@ class _Run:
         return int(rng.integers(codes, self.levels)) + 1
 
     @torch.no_grad()
-    def _details(self, clips: Tensor, decoded: Tensor, quality: int) -> Known | None:
+    def _details(self, clips: Tensor, decoded: Tensor, quality: int) -> Quantised | None:
         """What is known of what decoded pictures lack, at a quality level that has details."""
         planes, details = quality - len(self.codes.config.code_grids), self.codes.config.details
         if planes <= 0:
             return None
         assert details is not None
-        return known(quantise(analyse(255 * (clips - decoded)), details, planes), details)
+        return quantised(quantise(analyse(255 * (clips - decoded)), details, planes), details)
 
-    def _restored(self, decoded: Tensor, found: Known | None, quality: int) -> Tensor:
+    def _restored(self, decoded: Tensor, found: Quantised | None, quality: int) -> Tensor:
         level = torch.full((len(decoded),), quality, device=decoded.device)
         restored: Tensor = self.network(decoded, found, level)
         return restored
