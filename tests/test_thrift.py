@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from detail_values import dequantise
 from video_builders import scene
 
 from vqcodec.entropy.details import CONTEXTS, ENTRIES, Known
@@ -12,7 +13,7 @@ from vqcodec.entropy.prior import Prior
 from vqcodec.entropy.synthetic import random_config, random_tensors
 from vqcodec.entropy.tables import costs_of
 from vqcodec.model.config import PRESETS, DetailConfig
-from vqcodec.model.details import analyse, by_block, quantise, quantised
+from vqcodec.model.details import analyse, by_block, quantise
 from vqcodec.thrift import thrifty
 
 DETAILS = DetailConfig(planes=3, step=48)
@@ -71,12 +72,6 @@ def prior(grids):
             found = np.concatenate([found, np.repeat(found[:, 2:] + np.int8(0), 28, 1)], 1)
         tensors[f"details.{plane}.costs"] = found
     return Prior.from_tensors(config, tensors)
-
-
-def dequantise(symbols, config):
-    """By block, what symbols of the first planes make most likely."""
-    found = quantised(symbols, config)
-    return torch.from_numpy(config.likely(found.values.numpy())) * found.step
 
 
 def score(planes, aims, prior, price):

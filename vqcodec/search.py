@@ -14,6 +14,9 @@ is taken for stiffer than it is, less so while rounds succeed (Levenberg's metho
 first round a third of the places waits, in turn. A round that made a clip worse is undone. The
 decoder knows nothing of all this.
 
+Where bits do not count, the round is taken at the end after which what is shown, behind details and
+what restores, was closest.
+
 Distortion is the squared error, somewhat more where a picture is smooth
 (:mod:`vqcodec.visibility`): the plain one has the search take away faint texture, which costs few
 dB of PSNR but SSIM sees.
@@ -84,7 +87,9 @@ def search(
         with torch.inference_mode(False):
             # Codes that are cheaper still would leave more to the details, which costs more.
             limited = trade if quality == count else min(trade, 1.0)
-            found = _Search(network, clips.clone(), limited, prior, before, follows)
+            found = _Search(
+                network, clips.clone(), quality - count, limited, prior, before, follows
+            )
             codes = list(found.run(codes, rounds, STIFF / freedom))
     if quality == count:
         return tuple(codes)
@@ -99,7 +104,7 @@ def _worth(
     network: MSVQVAE, clips: Tensor, codes: list[Tensor], planes: int, prior: Prior
 ) -> Tensor:
     """(B,) squared error, mean over the colours, over bits: of codes and so many planes."""
-    grids = [*codes, *network.details(network.lacking(clips, codes), planes)]
+    grids = _with_details(network, clips, codes, planes)
     error = (255 * (network.decode(grids) - clips)).square().flatten(1).sum(1) / 3
     bits = [
         sum(float(cost.sum()) for cost in prior.cost(chunk[: len(codes)]))
@@ -107,6 +112,15 @@ def _worth(
         for chunk in _chunks(grids)
     ]
     return error / torch.tensor(bits, device=error.device).clamp(min=1)
+
+
+def _with_details(
+    network: MSVQVAE, clips: Tensor, codes: Sequence[Tensor], planes: int
+) -> list[Tensor]:
+    """Codes, and so many planes of what clips have beyond them."""
+    if not planes:
+        return list(codes)
+    return [*codes, *network.details(network.lacking(clips, codes), planes)]
 
 
 def _last_plane(
@@ -134,12 +148,14 @@ class _Search:
         self,
         network: MSVQVAE,
         clips: Tensor,
+        planes: int,
         trade: float,
         prior: Prior | None,
         before: Sequence[Grid] | None,
         follows: Sequence[bool],
     ) -> None:
         self.network, self.clips, self.trade = network, clips, trade
+        self.planes = planes  # of details, behind the codes
         self.prior, self.before = prior, before
         self.follows = follows or [False] * len(clips)
         self.books = network.codebooks()
@@ -152,13 +168,26 @@ class _Search:
     def run(self, grids: list[Tensor], rounds: int, stiffness: float) -> tuple[Tensor, ...]:
         best = self._look(grids)
         stiff = torch.full_like(best.score, stiffness)
+        closest = None if self._priced else _Shown(best.grids, self._shown(best.grids))
         for number in range(rounds):
             moved = self._move(best, stiff, number)
             found = self._look(moved, model=number + 1 < rounds)
             better = found.score < best.score
             best = _choose(better, found, best)
             stiff = torch.where(better, stiff / LOOSEN, stiff * TIGHTEN)
-        return tuple(best.grids)
+            if closest is not None:
+                closest = closest.or_closer(best.grids, self._shown(best.grids))
+        return tuple(best.grids if closest is None else closest.grids)
+
+    @property
+    def _priced(self) -> bool:
+        return self.prior is not None and bool(self.trade)
+
+    @torch.no_grad()
+    def _shown(self, grids: list[Tensor]) -> Tensor:
+        """(B,) distortion of what is shown."""
+        whole = _with_details(self.network, self.clips, grids, self.planes)
+        return self._distortion(self.network.decode(whole))
 
     def _look(self, grids: list[Tensor], model: bool = True) -> _State:
         """How good codes are and, with ``model``, where it gets better from there."""
@@ -215,10 +244,13 @@ class _Search:
             for grid, book in zip(grids[: self.levels + 1], self.books, strict=False)
         ]
         picture, guesses = self.network.reconstruct(grids, shifts)
-        # Mean over the colours, weighed sum over the pixels, of 8-bit values.
-        error = (255 * (picture - self.clips)).square() * self.visibility
-        error = error.flatten(1).sum(1) / 3
+        error = self._distortion(picture)
         return shifts, error, picture, {number: guess.detach() for number, guess in guesses.items()}
+
+    def _distortion(self, pictures: Tensor) -> Tensor:
+        """(B,) mean over the colours, weighed sum over the pixels, of squared 8-bit values."""
+        error = (255 * (pictures - self.clips)).square() * self.visibility
+        return error.flatten(1).sum(1) / 3
 
     def _move(self, state: _State, stiff: Tensor, turn: int) -> list[Tensor]:
         """Move every place whose turn it is to the entry of the least modelled D + λR."""
@@ -279,6 +311,20 @@ def _waiting(grid: Tensor, turn: int) -> Tensor:
 
 
 @dataclass(frozen=True)
+class _Shown:
+    """Codes, and the distortion (B,) of what is shown of them."""
+
+    grids: list[Tensor]
+    error: Tensor
+
+    def or_closer(self, grids: list[Tensor], error: Tensor) -> _Shown:
+        """These codes where they are closer, clip by clip."""
+        closer = error < self.error
+        kept = [_pick(closer, x, y) for x, y in zip(grids, self.grids, strict=True)]
+        return _Shown(kept, torch.minimum(error, self.error))
+
+
+@dataclass(frozen=True)
 class _State:
     """Codes, how good they are, and squared error and bits around them. All for B clips.
 
@@ -300,16 +346,20 @@ class _State:
 def _choose(condition: Tensor, yes: _State, no: _State) -> _State:
     """One or the other, clip by clip (B,)."""
 
-    def pick(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
     def pick_all(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
-        return [pick(x, y) for x, y in zip(a, b, strict=False)]
+        return [_pick(condition, x, y) for x, y in zip(a, b, strict=False)]
 
     return _State(
         pick_all(yes.grids, no.grids),
-        pick(yes.score, no.score),
+        _pick(condition, yes.score, no.score),
         pick_all(yes.slopes, no.slopes),
         pick_all(yes.weights, no.weights),
-        {number: pick(guess, no.guesses[number]) for number, guess in yes.guesses.items()},
+        {
+            number: _pick(condition, guess, no.guesses[number])
+            for number, guess in yes.guesses.items()
+        },
     )
+
+
+def _pick(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    return torch.where(condition.reshape(-1, *[1] * (yes.ndim - 1)), yes, no)

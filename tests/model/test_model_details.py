@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from detail_values import dequantise
 from video_builders import scene
 
 from vqcodec.entropy.details import LIMIT
@@ -23,12 +24,6 @@ from vqcodec.model.details import (
 from vqcodec.model.network import MSVQVAE
 
 DETAILS = DetailConfig(planes=3, step=64)
-
-
-def dequantise(symbols, config):
-    """By block, what symbols of the first planes make most likely."""
-    found = quantised(symbols, config)
-    return torch.from_numpy(config.likely(found.values.numpy())) * found.step
 
 
 @pytest.fixture(scope="module")

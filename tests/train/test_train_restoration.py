@@ -15,6 +15,7 @@ from vqcodec.cli.train import train as command
 from vqcodec.errors import CheckpointError, OutputError
 from vqcodec.model.checkpoint import load, read_safetensors
 from vqcodec.model.config import RestorationConfig
+from vqcodec.model.details import analyse, quantise, quantised
 from vqcodec.train import optimizer as optimizers
 from vqcodec.train.config import RunOptions, TrainConfig
 from vqcodec.train.details import DetailTraining, train_details
@@ -132,10 +133,14 @@ def test_blocks_for_details_join_one_that_has_none(quick, options, tmp_path):
         before, after = load(first).build().restoration, load(path).build().restoration
         for old, new in zip(before.blocks, after.blocks, strict=True):
             assert all(map(torch.equal, old.parameters(), new.parameters()))
-        decoded = torch.rand(1, 3, 8, 16, 16)
-        with torch.inference_mode():
-            shown = [network(decoded, None, torch.tensor([4])) for network in (before, after)]
-        torch.testing.assert_close(*shown)
+        decoded, residual = torch.rand(2, 1, 3, 8, 16, 16).unbind()
+        details = load(path).config.details
+        found = quantised(quantise(analyse(255 * residual), details, 2), details)
+        # What is new begins as the identity, but for intervals, and these are for details alone.
+        for some, level in ((None, 4), (found, 6))[: 2 - number]:
+            with torch.inference_mode():
+                shown = [part(decoded, some, torch.tensor([level])) for part in (before, after)]
+            torch.testing.assert_close(*shown)
         first = path
 
 

@@ -35,7 +35,7 @@ from vqcodec.train.validation import to_uint8
 STATE = "restoration-state.safetensors"
 BETAS = (0.9, 0.98)
 LARGEST_GRADIENT = 1.0
-DETAIL_SHARE = 0.75  # of all steps
+DETAIL_STEPS = 0.75  # of all steps, at levels with details
 
 
 @dataclass(frozen=True)
@@ -293,7 +293,7 @@ class _Run:
     def _draw(self, rng: np.random.Generator) -> int:
         """A quality level, mostly one with details: there is more to restore, by more weights."""
         codes = len(self.codes.config.code_grids)
-        if codes == self.levels or rng.random() >= DETAIL_SHARE:
+        if codes == self.levels or rng.random() >= DETAIL_STEPS:
             return int(rng.integers(codes)) + 1
         return int(rng.integers(codes, self.levels)) + 1
 
