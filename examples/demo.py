@@ -96,7 +96,7 @@ def main() -> None:
     source = read_frames(video)
     with vqcodec.open(coded) as file:
         chunks = (codec.decode(chunk.grids(), chunk.frames) for chunk in file)
-        decoded = np.concatenate(list(joined(chunks, file.header.levels)))
+        decoded = np.concatenate(list(joined(chunks, codec.seams(len(file.header.levels)))))
     io.imsave(OUT / "contact-sheet.png", contact_sheet(source, decoded), check_contrast=False)
 
     frames = encoded.header.frames

@@ -13,6 +13,7 @@ from vqcodec.container import Level, Reader, verify
 from vqcodec.container.layout import Tag
 from vqcodec.container.repair import repair_file
 from vqcodec.errors import ChecksumError, SourceError
+from vqcodec.seam import Seams, rule
 from vqcodec.transcode import decode_file, encode_file
 
 SYNC = 0.020
@@ -31,6 +32,9 @@ class GreyCodec:
 
     def levels_at(self, _quality):
         return self.levels
+
+    def seams(self, _quality):
+        return Seams(rule(self.levels))
 
     def encode_batch(self, clips, *_settings, **_more):
         return [[c.reshape(len(c), 8, 8, 8, 8, 3).mean((2, 4, 5)).astype(np.int16)] for c in clips]

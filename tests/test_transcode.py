@@ -7,6 +7,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+import torch
 from video_builders import Pipe, noise, ramp, scene, write_video
 
 from vqcodec.codec import Codec
@@ -24,6 +25,9 @@ from vqcodec.errors import (
     TruncatedError,
     UnsupportedError,
 )
+from vqcodec.model.checkpoint import load
+from vqcodec.model.config import MendingConfig
+from vqcodec.model.mending import Mending
 from vqcodec.seam import REACH, joined
 from vqcodec.transcode import decode_file, encode_file
 from vqcodec.video import probe, read_frames
@@ -214,8 +218,40 @@ def shown(data, codec, chunks, last=None):
     *found, end = list(opened(data, codec))[chunks]
     grids = [*((chunk, chunk.grids()) for chunk in found), (end, end.grids()[:last])]
     pictures = [codec.decode(levels)[: chunk.frames] for chunk, levels in grids]
-    levels = opened(data, codec).header.levels
-    return np.concatenate(list(joined(pictures, levels))).astype(int)
+    seams = codec.seams(len(opened(data, codec).header.levels))
+    return np.concatenate(list(joined(pictures, seams))).astype(int)
+
+
+@pytest.fixture(scope="module")
+def mending(tiny):
+    """``tiny`` with a network for borders between chunks."""
+    shape = MendingConfig(4, 1)
+    checkpoint = load(tiny)
+    config = checkpoint.config
+    torch.manual_seed(0)
+    network = Mending(shape, len(config.grids), len(config.code_grids)).requires_grad_(False)
+    torch.nn.init.normal_(network.leave.weight, std=0.3)
+    return Codec(checkpoint.with_mending(shape, network.state_dict()))
+
+
+def test_borders_are_mended(video, mending, codec, tmp_path):
+    data, result = encoded(video, mending)
+    whole = decoded(data, mending, tmp_path).astype(int)
+    assert np.abs(whole - shown(data, mending, slice(None))).max() <= 1  # batches round otherwise
+    pictures = [mending.decode(c.grids())[: c.frames] for c in opened(data, mending)]
+    ruled = np.concatenate(list(joined(pictures, codec.seams(len(result.header.levels)))))
+    moved = np.abs(whole - ruled).max((1, 2, 3))
+    near = [f for b in (32, 64, 96) for f in range(b - REACH, b + REACH) if f < 98]
+    assert moved[near].min() > 3
+    assert np.delete(moved, near).max() <= 1
+    part = decoded(data, mending, tmp_path, start=Fraction(60, 16), duration=Fraction(8, 16))
+    np.testing.assert_array_equal(part, whole[60:68])
+    damaged = bytearray(data)
+    damaged[Reader(io.BytesIO(data)).table.entries[1].offset + 12] ^= 1
+    concealed = decoded(bytes(damaged), mending, tmp_path, conceal=True)
+    np.testing.assert_array_equal(concealed[: 32 - REACH], whole[: 32 - REACH])
+    np.testing.assert_array_equal(concealed[32:64], concealed[31:32].repeat(32, 0))
+    np.testing.assert_array_equal(concealed[64 + REACH :], whole[64 + REACH :])
 
 
 def test_through_pipes(video, codec, coded, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from vqcodec.entropy.details import COLOURS
 from vqcodec.errors import CheckpointError, QualityError
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model import registry
+from vqcodec.seam import REACH, Mend, Seams, across, rule
 from vqcodec.search import search
 
 Frames = NDArray[np.uint8]
@@ -169,13 +171,37 @@ class Codec:
             torch.from_numpy(np.stack(level).astype(np.int64)).to(self._device)
             for level in zip(*chunks, strict=True)
         ]
-        clips = self._network.decode(stacked).mul_(255).add_(0.5).to(torch.uint8)
+        clips = _to_uint8(self._network.decode(stacked))
         arrays = clips.permute(0, 2, 3, 4, 1).cpu().numpy()
         lengths = frames if frames is not None else [None] * len(chunks)
         return [
             np.ascontiguousarray(array[:length])
             for array, length in zip(arrays, lengths, strict=True)
         ]
+
+    def seams(self, quality: int) -> Seams:
+        """What joins consecutive chunks that were decoded at a quality level.
+
+        Raises:
+            QualityError: the model has no such quality level.
+        """
+        ruled = rule(self.levels_at(quality))
+        if self._network.mending is None:
+            return Seams(ruled)
+        return Seams(partial(self._mend, quality, ruled))
+
+    @torch.inference_mode()
+    def _mend(
+        self, quality: int, ruled: Mend, before: Frames, after: Frames
+    ) -> tuple[Frames, Frames]:
+        """Up to REACH frames before and after a border, without a seam."""
+        frames, moved = (
+            torch.from_numpy(part).to(self._device).movedim(-1, -3)[None].float().div_(255)
+            for part in across(before, after, ruled)
+        )
+        mended = _to_uint8(self._network.mend(frames, moved, quality)[0])
+        shown = mended.movedim(-3, -1).contiguous().cpu().numpy()
+        return shown[REACH - len(before) : REACH], shown[REACH : REACH + len(after)]
 
     def _padded(self, frames: Frames) -> Frames:
         """The last frame repeated up to a multiple of ``stride_t``."""
@@ -206,6 +232,11 @@ class Codec:
             covered.add((t * level.stride_t, h * level.stride, w * level.stride))
         if len(covered) > 1:
             raise ValueError(f"grids of different clips: {[grid.shape for grid in grids]}")
+
+
+def _to_uint8(pictures: torch.Tensor) -> torch.Tensor:
+    """From 0..1, which is overwritten, to the nearest of 0..255."""
+    return pictures.mul_(255).add_(0.5).to(torch.uint8)
 
 
 class _NoDraws(TorchFunctionMode):

@@ -1,20 +1,22 @@
 """No seams: the last frames of a chunk and the first of the next are brought closer together.
 
 Chunks are decoded apart, so what stands still looks a little different in each, and jumps from one
-to the next. Across a border the jump is taken for such an error where it is small, and for motion
-or a cut where it is large. Part of the error is taken off on either side, less and less with the
-distance to the border. A chunk that is decoded alone stays as it is.
+to the next. A chunk that is decoded alone stays as it is. Where two meet there is a rule: the jump
+is taken for an error where it is small, and for motion or a cut where it is large, and part of the
+error is taken off on either side, less and less with the distance to the border. A model may have a
+network that mends what the rule leaves (:mod:`vqcodec.model.mending`).
 
 The better the pictures are, the smaller a jump need be to be motion; where they are coarse, more
 of it is error.
 
-Chosen on footage set aside from training (``docs/training-log.md``): it lowers the error of frame
-differences at borders below that inside chunks, and raises PSNR a little.
+The rule was chosen on footage set aside from training (``docs/training-log.md``), on four frames on
+either side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -25,8 +27,10 @@ if TYPE_CHECKING:
     from vqcodec.container import Level
 
 Frames: TypeAlias = NDArray[np.uint8]  # (T, H, W, 3)
+# Takes and gives up to REACH frames before a border and as many after it.
+Mend: TypeAlias = Callable[[Frames, Frames], tuple[Frames, Frames]]
 
-REACH = 4  # frames on either side that change
+REACH = 6  # frames on either side that may change; networks that mend are of that shape
 SHARE = 0.3  # of the jump that is taken off the frame at the border
 FADE = 0.6  # the same for each frame farther away
 MOTION = 56.0  # RMS of a jump, in grey levels, that is more likely motion than error,
@@ -37,20 +41,26 @@ COARSE_SHARE, COARSE_MOTION = 0.5, 90.0  # and these are theirs
 SQUARE = 5  # pixels: what side the squares have in which it is judged
 
 
+def rule(levels: Sequence[Level]) -> Mend:
+    """The rule for chunks of these levels."""
+    codes = [level for level in levels if not level.details]
+    planes = len(levels) - len(codes)
+    share = DETAIL_SHARE if planes else SHARE
+    motion = MOTION * FINER ** max(0, planes - 1)
+    if sum(level.bits / (level.stride_t * level.stride**2) for level in codes) < COARSE:
+        share, motion = COARSE_SHARE, COARSE_MOTION
+    return partial(smooth, share=share, motion=motion)
+
+
 class Seams:
     """Takes chunk after chunk, and gives back frames as they are ready.
 
     Args:
-        levels: of the chunks.
+        mend: what is done to frames near a border: a :func:`rule`, or more.
     """
 
-    def __init__(self, levels: Sequence[Level]) -> None:
-        codes = [level for level in levels if not level.details]
-        planes = len(levels) - len(codes)
-        self._share = DETAIL_SHARE if planes else SHARE
-        self._motion = MOTION * FINER ** max(0, planes - 1)
-        if sum(level.bits / (level.stride_t * level.stride**2) for level in codes) < COARSE:
-            self._share, self._motion = COARSE_SHARE, COARSE_MOTION
+    def __init__(self, mend: Mend) -> None:
+        self._mend = mend
         self._held: Frames | None = None
 
     @property
@@ -65,17 +75,17 @@ class Seams:
             frames: (T, H, W, 3), T at least 1.
             joins: false if it does not go on from the chunk before: no jump is an error then.
         """
+        # Of a short chunk half is for either border.
+        near = min(REACH, (len(frames) + 1) // 2)
         if self._held is None:
             ready = frames
         else:
-            before, after = self._held, frames
+            before, after = self._held, frames[:near]
             if joins:
-                before, after = smooth(before, after, self._share, self._motion)
-            ready = np.concatenate([before, after])
-        # Of a short chunk half is for either border.
-        keep = min(REACH, (len(frames) + 1) // 2)
-        self._held = ready[len(ready) - keep :]
-        return ready[: len(ready) - keep]
+                before, after = self._mend(before, after)
+            ready = np.concatenate([before, after, frames[near:]])
+        self._held = ready[len(ready) - near :]
+        return ready[: len(ready) - near]
 
     def finish(self) -> Frames:
         """The frames that were held back, if any; no chunk follows."""
@@ -84,13 +94,29 @@ class Seams:
         return held
 
 
-def joined(chunks: Iterable[Frames], levels: Sequence[Level]) -> Iterator[Frames]:
-    """The frames of consecutive chunks of these levels without seams, in parts of any length."""
-    seams = Seams(levels)
+def joined(chunks: Iterable[Frames], seams: Seams) -> Iterator[Frames]:
+    """The frames of consecutive chunks without seams, in parts of any length."""
     for frames in chunks:
         yield seams.push(frames)
     if seams.held:
         yield seams.finish()
+
+
+def across(before: Frames, after: Frames, ruled: Mend) -> tuple[Frames, NDArray[np.int16]]:
+    """What the network that mends sees of a border.
+
+    Args:
+        before, after: (T, H, W, 3) each, T up to ``REACH``. Beyond these, pictures stand still.
+        ruled: the rule.
+
+    Returns:
+        ``REACH`` frames before the border and as many after it, as the rule leaves them, uint8
+        (2 REACH, H, W, 3); and what it added to the last before it, int16 (H, W, 3).
+    """
+    first, last = ruled(before, after)
+    begin = first[:1].repeat(REACH - len(first), 0)
+    end = last[-1:].repeat(REACH - len(last), 0)
+    return np.concatenate([begin, first, last, end]), first[-1].astype(np.int16) - before[-1]
 
 
 def smooth(
@@ -100,7 +126,7 @@ def smooth(
 
     Args:
         before: (S, H, W, 3), the last frames of a chunk.
-        after: (T, H, W, 3), the next chunk.
+        after: (T, H, W, 3), the first of the next.
         share: of the jump that is taken off the frames at the border.
         motion: RMS of a jump, in grey levels, that is more likely motion than error.
     """
@@ -109,7 +135,7 @@ def smooth(
     error = jump * np.exp(power / -(motion**2))[..., None]
     before, after = before.copy(), after.copy()
     shares = share * FADE ** np.arange(REACH)
-    for distance, share in enumerate(shares[: (len(after) + 1) // 2]):
+    for distance, share in enumerate(shares[: len(after)]):
         after[distance] = _rounded(after[distance] - share * error)
     for distance, share in enumerate(shares[: len(before)]):
         before[-1 - distance] = _rounded(before[-1 - distance] + share * error)

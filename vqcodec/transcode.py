@@ -25,7 +25,6 @@ from vqcodec.files import replacing, writing
 from vqcodec.memory import DEFAULT_MEMORY, Allowance, output_bytes
 from vqcodec.model.registry import DEFAULT_EFFORT
 from vqcodec.ratecontrol import LEAST_EFFORT, Outcome, Survey, Target
-from vqcodec.seam import Seams
 from vqcodec.video import FORMATS, Damage, format_of, open_sink, open_video
 from vqcodec.video.formats import choose
 from vqcodec.video.source import rereadable
@@ -383,7 +382,7 @@ def decode_file(
         pieces = Pieces(reader, first, stop, conceal, track)
         begin = 0 if track is None else round(first * track.rate / header.rate)
         done, last = 0, np.zeros((1, header.height, header.width, 3), np.uint8)
-        seams = Seams(header.levels)
+        seams = codec.seams(len(header.levels))
         follows = False
 
         def checked() -> Iterator[Piece]:

@@ -43,7 +43,7 @@ def test_figures_are_those_of_decoding(root, codec) -> None:
     assert points[1].unsmoothed == pytest.approx(plain.border)
     assert points[1].border < plain.border
     parts = [raw[start : start + 32] for start in (0, 32, 64)]
-    smoothed = metrics.flicker(video, np.concatenate(list(joined(parts, codec.levels[:2]))))
+    smoothed = metrics.flicker(video, np.concatenate(list(joined(parts, codec.seams(2)))))
     assert (points[1].inside, points[1].border) == pytest.approx((smoothed.inside, smoothed.border))
     assert seams.SeamPoint(1, inside=4.0, border=5.0, unsmoothed=6.0).excess == pytest.approx(25)
 

@@ -57,7 +57,7 @@ def test_a_cut_file_decodes_at_its_quality(vq, ranged, foreseeing, tmp_path, qua
     assert vq("decode", cut, tmp_path / "cut.mkv", "--size", 64, *LOSSLESS).code == 0
     with vqcodec.open(ranged) as file:
         clips = [foreseeing.decode(chunk.grids()[:quality], chunk.frames) for chunk in file]
-    whole = np.concatenate(list(joined(clips, foreseeing.levels[:quality])))
+    whole = np.concatenate(list(joined(clips, foreseeing.seams(quality))))
     difference = read_frames(tmp_path / "cut.mkv").astype(int) - whole
     assert np.abs(difference).max() <= 2  # batches round otherwise, and so does RGB in ffv1
 

@@ -116,7 +116,7 @@ def test_strips_make_no_difference(monkeypatch):
     with torch.inference_mode():
         whole = [deep(decoded, some, quality) for some in (details, None)]
         for pixels in (1, 2 * 4 * 16 * 10):  # strips of the least rows, and of 8 and 10
-            monkeypatch.setattr("vqcodec.model.restoration._PIXELS", pixels)
+            monkeypatch.setattr("vqcodec.model.strips.PIXELS", pixels)
             for some, expected in zip((details, None), whole, strict=True):
                 torch.testing.assert_close(deep(decoded, some, quality), expected)
     assert not torch.allclose(whole[0], (decoded + details.likely).clamp(0, 1), atol=0.01)

@@ -37,7 +37,7 @@ class Recorder:
     def predicted(self, step, result):
         self.results.append((step, result))
 
-    restored = detailed = predicted
+    restored = mended = detailed = predicted
 
 
 def interrupt_at(number, name=signal.SIGTERM):

@@ -97,7 +97,7 @@ class VqcodecAdapter:
         """See :meth:`vqcodec.bench.codecs.Codec.decode`."""
         reader = Reader(io.BytesIO(payload), lambda _header: self._codec.prior)
         chunks = (self._codec.decode(chunk.grids(), chunk.frames) for chunk in reader)
-        return np.concatenate(list(joined(chunks, reader.header.levels)))
+        return np.concatenate(list(joined(chunks, self._codec.seams(len(reader.header.levels)))))
 
 
 def header_of(codec: Codec, frames: Frames, rate: Fraction, quality: int) -> Header:

@@ -110,7 +110,7 @@ def _code(codec: Codec, frames: Frames) -> list[tuple[float, float, float]]:
             for grids, chunk in zip(coded, chunks, strict=True)
         ]
         smoothed = metrics.flicker(
-            frames, np.concatenate(list(joined(decoded, codec.levels[:quality])))
+            frames, np.concatenate(list(joined(decoded, codec.seams(quality))))
         )
         plain = metrics.flicker(frames, np.concatenate(decoded))
         assert smoothed.inside is not None

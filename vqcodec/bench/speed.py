@@ -28,6 +28,7 @@ from vqcodec.container import Reader
 from vqcodec.container.chunk import unpacked_ahead
 from vqcodec.container.cut import cut_file
 from vqcodec.model import checkpoint, registry
+from vqcodec.seam import joined
 from vqcodec.transcode import batched, encode_file
 
 BATCH = 8  # chunks through the network together
@@ -73,7 +74,7 @@ class Unpacking(NamedTuple):
     Attributes:
         quality: level.
         unpack: from the file to indices.
-        decode: from there to pictures.
+        decode: from there to pictures without seams.
     """
 
     quality: int
@@ -97,8 +98,13 @@ def unpacking(video: Path, codec: Codec, *, rounds: int) -> list[Unpacking]:
                     grids = [chunk.grids() for chunk in unpacked_ahead(reader)]
                 unpack.append(time.perf_counter() - began)
                 began = time.perf_counter()
-                for batch in batched(grids, BATCH, lambda levels: levels[0].shape):
-                    codec.decode_batch(batch)
+                chunks = (
+                    frames
+                    for batch in batched(grids, BATCH, lambda levels: levels[0].shape)
+                    for frames in codec.decode_batch(batch)
+                )
+                for _ in joined(chunks, codec.seams(quality)):
+                    pass
                 decode.append(time.perf_counter() - began)
             result.append(Unpacking(quality, min(unpack), min(decode)))
     return result

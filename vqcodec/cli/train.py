@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from vqcodec.train.details import DetailValidation
     from vqcodec.train.loop import Progress
+    from vqcodec.train.mending import MendingValidation
     from vqcodec.train.prior import PriorValidation
     from vqcodec.train.restoration import RestorationValidation
     from vqcodec.train.validation import Validation
@@ -75,10 +76,10 @@ def _default(value: object) -> str:
 )
 @click.option(
     "--stage",
-    type=click.Choice(("autoencoder", "prior", "details", "restoration")),
+    type=click.Choice(("autoencoder", "prior", "details", "restoration", "mending")),
     default="autoencoder",
     show_default=True,
-    help="The network, what predicts its indices, details behind them, or what restores.",
+    help="The network, what predicts its indices, details behind them, what restores or mends.",
 )
 @click.option("--out", type=FOLDER, help="  [default: runs/base, or runs/STAGE]")
 @click.option("--cache", type=FOLDER, help="Where decoded footage is kept.")
@@ -94,8 +95,8 @@ def _default(value: object) -> str:
 )
 @click.option("--planes", type=click.IntRange(1, MAX_PLANES), help="Planes of details.")
 @click.option("--step", type=click.FloatRange(1, 1024), help="Of the first plane, in 8-bit values.")
-@click.option("--width", type=click.IntRange(1, 4096), help="Channels of the restoration.")
-@click.option("--blocks", type=click.IntRange(1, 64), help="Residual blocks of the restoration.")
+@click.option("--width", type=click.IntRange(1, 4096), help="Channels of what restores or mends.")
+@click.option("--blocks", type=click.IntRange(1, 64), help="Residual blocks of that.")
 @click.option(
     "--detail-blocks", type=click.IntRange(0, 64), help="More of them, where there are details."
 )
@@ -206,7 +207,8 @@ def train(
     With --stage prior the network of --init stays as it is, and learns to predict its indices from
     each other: files get smaller, pictures stay the same. With --stage details there are further
     quality levels behind them. With --stage restoration pictures of all levels come closer to
-    their source, and files stay the same.
+    their source, and with --stage mending frames on either side of a border between chunks: files
+    stay the same.
     """
     import torch
 
@@ -232,6 +234,7 @@ def train(
         "prior": _train_prior,
         "details": _train_details,
         "restoration": _train_restoration,
+        "mending": _train_mending,
     }[stage]
     with _Report(quiet=quiet, as_json=as_json) as report:
         path = run({k: v for k, v in settings.items() if v is not None}, where, report)
@@ -277,6 +280,13 @@ def _train_restoration(settings: dict[str, Any], where: RunOptions, report: _Rep
 
     config = _later_stage(RestorationTraining, "restoration", settings, where)
     return train_restoration(config, where, report)
+
+
+def _train_mending(settings: dict[str, Any], where: RunOptions, report: _Report) -> Path | None:
+    from vqcodec.train.mending import MendingTraining, train_mending
+
+    config = _later_stage(MendingTraining, "mending", settings, where)
+    return train_mending(config, where, report)
 
 
 def _later_stage(
@@ -420,6 +430,15 @@ class _Report:
             for before, after in zip(result.before, result.after, strict=True)
         )
         self._line(f"step {step}: {levels}", {"step": step, "validation": vars(result)})
+
+    def mended(self, step: int, result: MendingValidation) -> None:
+        levels = "; ".join(
+            f"{mended:.2f} ({rule:.2f} by the rule, {inside:.2f} inside)"
+            for inside, rule, mended in zip(result.inside, result.rule, result.mended, strict=True)
+        )
+        self._line(
+            f"step {step}: flicker at borders {levels}", {"step": step, "validation": vars(result)}
+        )
 
     def predicted(self, step: int, result: PriorValidation) -> None:
         levels = "; ".join(

@@ -33,7 +33,7 @@ from vqcodec.entropy.config import PriorConfig
 from vqcodec.entropy.prior import Prior
 from vqcodec.errors import CheckpointError
 from vqcodec.files import replacing
-from vqcodec.model.config import DetailConfig, ModelConfig, RestorationConfig
+from vqcodec.model.config import DetailConfig, MendingConfig, ModelConfig, RestorationConfig
 from vqcodec.model.header import read_header
 from vqcodec.model.network import MSVQVAE
 
@@ -47,7 +47,6 @@ _FLOATS = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}
 _INTEGERS = {torch.int8: "I8", torch.int32: "I32"}
 _DTYPES = _FLOATS | _INTEGERS
 _PRIOR = "prior."
-_RESTORATION = "restoration."
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,9 @@ class Checkpoint:
             "tail_blocks": self.config.tail_blocks,
         }
         parts = json.loads(self.config.to_json())
-        shape |= {name: parts[name] for name in ("details", "restoration") if name in parts}
+        shape |= {
+            name: parts[name] for name in ("details", "restoration", "mending") if name in parts
+        }
         decoder = {
             name: tensor
             for name, tensor in self.tensors.items()
@@ -148,7 +149,7 @@ class Checkpoint:
         return _hash(self.config.to_json(), self.tensors)
 
     def with_details(self, details: DetailConfig | None) -> Checkpoint:
-        """The same with other details, and nothing that restores; the prior stays."""
+        """The same with other details, and nothing that restores or mends; the prior stays."""
         bare = self.with_restoration(None)
         config = dataclasses.replace(bare.config, details=details)
         return dataclasses.replace(bare, config=config)
@@ -156,16 +157,24 @@ class Checkpoint:
     def with_restoration(
         self, shape: RestorationConfig | None, weights: Mapping[str, Tensor] | None = None
     ) -> Checkpoint:
-        """The same with another restoration, or with none; the card tells of none."""
+        """The same with another restoration, or with none, and nothing that mends."""
+        return self.with_mending(None)._with("restoration", shape, weights)
+
+    def with_mending(
+        self, shape: MendingConfig | None, weights: Mapping[str, Tensor] | None = None
+    ) -> Checkpoint:
+        """The same with another network that mends, or with none."""
+        return self._with("mending", shape, weights)
+
+    def _with(self, part: str, shape: Any, weights: Mapping[str, Tensor] | None) -> Checkpoint:
+        """The same with another part of the network, or with none; the card tells of none."""
         tensors = {
-            name: tensor
-            for name, tensor in self.tensors.items()
-            if not name.startswith(_RESTORATION)
+            name: tensor for name, tensor in self.tensors.items() if not name.startswith(f"{part}.")
         }
         for name, tensor in (weights or {}).items():
-            tensors[f"{_RESTORATION}{name}"] = _stored(tensor, torch.float16)
-        config = dataclasses.replace(self.config, restoration=shape)
-        card = {name: told for name, told in self.card.items() if name != "restoration"}
+            tensors[f"{part}.{name}"] = _stored(tensor, torch.float16)
+        config = dataclasses.replace(self.config, **{part: shape})
+        card = {name: told for name, told in self.card.items() if name != part}
         return dataclasses.replace(self, config=config, tensors=tensors, card=card)
 
     def build(self) -> MSVQVAE:

@@ -191,6 +191,25 @@ class RestorationConfig:
 
 
 @dataclass(frozen=True)
+class MendingConfig:
+    """The network for borders between chunks (:mod:`vqcodec.model.mending`).
+
+    Attributes:
+        width: channels.
+        blocks: residual blocks.
+        detail_blocks: more of them, for pictures that details correct.
+    """
+
+    width: int
+    blocks: int
+    detail_blocks: int = 0
+
+    def __post_init__(self) -> None:
+        limits = {"width": (1, 4096), "blocks": (1, 64), "detail_blocks": (0, 64)}
+        _check_integers(self, limits)
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """A hierarchy of levels, coarsest first; each finer one refines the last.
 
@@ -201,6 +220,7 @@ class ModelConfig:
             levels there are.
         details: planes of details behind all those, or None.
         restoration: what brings decoded pictures closer to their source, or None.
+        mending: what takes seams off borders between chunks, or None.
     """
 
     levels: tuple[LevelConfig, ...]
@@ -208,6 +228,7 @@ class ModelConfig:
     tail_blocks: int = 0
     details: DetailConfig | None = None
     restoration: RestorationConfig | None = None
+    mending: MendingConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.levels:
@@ -281,7 +302,7 @@ class ModelConfig:
         for level in data["levels"]:
             if not level["split"]:  # the text is what it was before levels could be split
                 del level["split"], level["fill_blocks"], level["worth"]
-        for name in ("details", "restoration"):
+        for name in ("details", "restoration", "mending"):
             if data[name] is None:  # as it was before there were any
                 del data[name]
         for name in ("detail_blocks", "interval_width", "interval_blocks"):  # likewise
@@ -309,11 +330,17 @@ class ModelConfig:
             raise CheckpointError(f"not a model configuration: {error}") from error
 
 
-_PARTS = {"refinement": RefinementConfig, "details": DetailConfig, "restoration": RestorationConfig}
+_PARTS = {
+    "refinement": RefinementConfig,
+    "details": DetailConfig,
+    "restoration": RestorationConfig,
+    "mending": MendingConfig,
+}
 
 
 def _check_integers(
-    config: RefinementConfig | RestorationConfig, limits: dict[str, tuple[int, int]]
+    config: RefinementConfig | RestorationConfig | MendingConfig,
+    limits: dict[str, tuple[int, int]],
 ) -> None:
     for name, (least, most) in limits.items():
         value = getattr(config, name)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from vqcodec.model import details
 from vqcodec.model.config import LevelConfig, ModelConfig
 from vqcodec.model.layers import Down, Mix, Up, blocks
+from vqcodec.model.mending import Mending
 from vqcodec.model.quantizer import Codebook, ResidualQuantizer, VectorQuantizer
 from vqcodec.model.restoration import Restoration
 
@@ -103,6 +104,11 @@ class MSVQVAE(nn.Module):
         self.restoration = (
             Restoration(config.restoration, len(config.grids), len(config.detail_grids))
             if config.restoration is not None
+            else None
+        )
+        self.mending = (
+            Mending(config.mending, len(config.grids), len(config.code_grids))
+            if config.mending is not None
             else None
         )
 
@@ -225,6 +231,19 @@ class MSVQVAE(nn.Module):
         quality = torch.full((len(picture),), len(indices), device=picture.device)
         restored: Tensor = self.restoration(picture, found, quality)
         return restored.clamp_(0, 1)
+
+    def mend(self, frames: Tensor, moved: Tensor, quality: int) -> Tensor:
+        """Frames across borders between chunks, without seams; there must be what mends.
+
+        Args:
+            frames, moved, quality: see :class:`vqcodec.model.mending.Mending`.
+
+        Returns:
+            Of the shape of ``frames``, in 0..1.
+        """
+        assert self.mending is not None
+        mended: Tensor = self.mending(frames, moved, quality)
+        return mended.clamp_(0, 1)
 
     def reconstruct(
         self, indices: Sequence[Tensor], shifts: Sequence[Tensor] | None = None

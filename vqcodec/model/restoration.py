@@ -10,7 +10,7 @@ details say between which values coefficients are, these are then put there.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +20,11 @@ from vqcodec.model.config import RestorationConfig
 from vqcodec.model.details import Quantised, analyse_blocks, synthesise_blocks
 from vqcodec.model.intervals import Intervals
 from vqcodec.model.layers import Down, Up, blocks
+from vqcodec.model.strips import Strip, strips
 
 _STRIDE = 2
 _LOUD = 4.0  # details are small beside pictures
-# Of all frames, that it runs on at once: of several clips what caches hold, of one clip more, as
-# strips look beyond their edges.
-_CLIPS_PIXELS, _PIXELS = 1 << 17, 1 << 19
+_PIXELS = 1 << 17  # of several clips that it runs on at once: what caches hold
 
 
 class Restoration(nn.Module):
@@ -69,7 +68,7 @@ class Restoration(nn.Module):
         if torch.is_grad_enabled():
             picture = self._restored(decoded, likely, quality)
             return picture if details is None else self._settled(decoded, picture, details)
-        count = max(1, _CLIPS_PIXELS // decoded[0, 0].numel())
+        count = max(1, _PIXELS // decoded[0, 0].numel())
         shown = []
         for start in range(0, len(decoded), count):
             some = slice(start, start + count)
@@ -126,22 +125,10 @@ class Restoration(nn.Module):
             return decoded + synthesise_blocks(found) / steps
 
 
-class _Strip(NamedTuple):
-    """Rows of a picture, the rows to look at for them, and where they are among these."""
-
-    rows: slice
-    seen: slice
-    inside: slice
-
-
-def _strips(pictures: Tensor, unit: int, reach: int) -> Iterator[_Strip]:
-    """Strips of (B, C, T, H, W), their heights multiples of ``unit`` rows."""
-    batch, _, frames, height, width = pictures.shape
-    strip = max(1, _PIXELS // (batch * frames * width * unit)) * unit
-    for top in range(0, height, strip):
-        bottom = min(height, top + strip)
-        begin, end = max(0, top - reach), min(height, bottom + reach)
-        yield _Strip(slice(top, bottom), slice(begin, end), slice(top - begin, bottom - begin))
+def _strips(clips: Tensor, unit: int, reach: int) -> Iterator[Strip]:
+    """Strips of (B, C, T, H, W)."""
+    batch, _, frames, height, width = clips.shape
+    return strips(height, batch * frames * width, unit, reach)
 
 
 def _of(details: Tensor | None, part: Any) -> Tensor | None:

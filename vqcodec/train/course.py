@@ -102,6 +102,12 @@ def footage_of(
     return split(footage, config.validation)
 
 
+def autocast(options: RunOptions) -> torch.autocast:
+    """Mixed precision, where a run is to have it."""
+    kind = torch.device(options.device).type
+    return torch.autocast(kind, torch.bfloat16, enabled=options.bf16)
+
+
 class Course:
     """Where a run stands; goes on from a saved state if there is one.
 

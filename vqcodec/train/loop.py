@@ -287,7 +287,7 @@ class _Run:
         start = None if init is None else _shape(init.config)
         if init is not None and config.decoder_only and start == shape:
             # The codes stay as they are: so does the choice among them.
-            architecture = dataclasses.replace(init.config, details=None, restoration=None)
+            architecture = init.with_details(None).config
         network = MSVQVAE(architecture, rotate=config.rotation, delay=config.delay)
         if init is not None:
             if start not in _beginnings(shape):

@@ -25,7 +25,14 @@ from vqcodec.model.details import Quantised, analyse, quantise, quantised
 from vqcodec.model.network import MSVQVAE
 from vqcodec.model.restoration import Restoration
 from vqcodec.train.config import RunOptions
-from vqcodec.train.course import Course, Reporter, check_settings, footage_of, make_folder
+from vqcodec.train.course import (
+    Course,
+    Reporter,
+    autocast,
+    check_settings,
+    footage_of,
+    make_folder,
+)
 from vqcodec.train.data import Augmentation, Clips, validation_clips
 from vqcodec.train.loop import VALIDATION_CLIPS
 from vqcodec.train.optimizer import make_optimizer
@@ -281,7 +288,7 @@ class _Run:
         clips = sources[chosen].to(device).float().div_(255).flip(axes)
         decoded = pictures[chosen].to(device).float().flip(axes)
         found = self._details(clips, decoded, quality)
-        with self._autocast():
+        with autocast(self.options):
             restored = self._restored(decoded, found, quality)
         loss = (restored - clips).square().mean((1, 2, 3, 4)).log().mean()
         self.optimizer.zero_grad(set_to_none=True)
@@ -310,10 +317,6 @@ class _Run:
         level = torch.full((len(decoded),), quality, device=decoded.device)
         restored: Tensor = self.network(decoded, found, level)
         return restored
-
-    def _autocast(self) -> torch.autocast:
-        kind = torch.device(self.options.device).type
-        return torch.autocast(kind, torch.bfloat16, enabled=self.options.bf16)
 
     @torch.inference_mode()
     def _validate(self, held_out: Coded) -> RestorationValidation:
