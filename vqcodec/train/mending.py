@@ -47,8 +47,8 @@ DRAW = 1  # marks the random numbers that choose levels
 LEVELS = 3  # at how many quality levels each border is learned from
 DETAIL_STEPS = 0.7  # of all steps, at levels with details
 SHORT = 0.2  # of all steps, on borders of chunks that have fewer frames for them
-JUMP = 1.0  # what the jump's error weighs beside that of the frames
-LEAST = 0.05  # errors, squared grey levels: less is as good as none
+JUMP = 2.0  # what the jump's error weighs beside that of the frames
+LEAST = 0.05  # of squared errors, in grey levels: less is as good as none
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,11 @@ class _Run:
         )
 
     def _train_step(self, training: list[_Borders], lr: float) -> float:
-        """One step, a function of (seed, step); the mean over borders of log errors."""
+        """One step, a function of (seed, step).
+
+        Its loss is what is measured: of frames log MSE, of the jumps across borders RMS, as a share
+        of what the rule leaves.
+        """
         config, device = self.config, self.options.device
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -297,9 +301,10 @@ class _Run:
         frames = _cut(frames, there)
         with autocast(self.options):
             mended: Tensor = self.network(frames, moved, quality)
-        error = (255 * (mended - sources))[:, REACH - there : REACH + there]
-        jump = error[:, there] - error[:, there - 1]
-        loss = _log(error).mean() + JUMP * _log(jump).mean()
+        near = slice(REACH - there, REACH + there)
+        error, ruled = (255 * (shown - sources)[:, near] for shown in (mended, frames))
+        jump, before = (_power(e[:, there] - e[:, there - 1]).sqrt().sum() for e in (error, ruled))
+        loss = _power(error).log().mean() + JUMP * jump / before
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)
@@ -356,9 +361,9 @@ def _cut(frames: Tensor, there: int) -> Tensor:
     return frames[:, seen]
 
 
-def _log(error: Tensor) -> Tensor:
-    """(B,): the logarithm of the mean square."""
-    return (error.square().flatten(1).mean(1) + LEAST).log()
+def _power(error: Tensor) -> Tensor:
+    """(B,): the mean square, never 0."""
+    return error.square().flatten(1).mean(1) + LEAST
 
 
 def _joined(parts: list[_Borders]) -> _Borders:
