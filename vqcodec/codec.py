@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from vqcodec.entropy.details import COLOURS
 from vqcodec.errors import CheckpointError, QualityError
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model import registry
-from vqcodec.seam import REACH, Mend, Seams, across, rule
+from vqcodec.seam import REACH, Seams, across, rule
 from vqcodec.search import search
 
 Frames = NDArray[np.uint8]
@@ -171,7 +170,7 @@ class Codec:
             torch.from_numpy(np.stack(level).astype(np.int64)).to(self._device)
             for level in zip(*chunks, strict=True)
         ]
-        clips = _to_uint8(self._network.decode(stacked))
+        clips = self._network.decode(stacked).mul_(255).add_(0.5).to(torch.uint8)
         arrays = clips.permute(0, 2, 3, 4, 1).cpu().numpy()
         lengths = frames if frames is not None else [None] * len(chunks)
         return [
@@ -185,23 +184,15 @@ class Codec:
         Raises:
             QualityError: the model has no such quality level.
         """
-        ruled = rule(self.levels_at(quality))
-        if self._network.mending is None:
+        ruled, mending = rule(self.levels_at(quality)), self._network.mending
+        if mending is None:
             return Seams(ruled)
-        return Seams(partial(self._mend, quality, ruled))
 
-    @torch.inference_mode()
-    def _mend(
-        self, quality: int, ruled: Mend, before: Frames, after: Frames
-    ) -> tuple[Frames, Frames]:
-        """Up to REACH frames before and after a border, without a seam."""
-        frames, moved = (
-            torch.from_numpy(part).to(self._device).movedim(-1, -3)[None].float().div_(255)
-            for part in across(before, after, ruled)
-        )
-        mended = _to_uint8(self._network.mend(frames, moved, quality)[0])
-        shown = mended.movedim(-3, -1).contiguous().cpu().numpy()
-        return shown[REACH - len(before) : REACH], shown[REACH : REACH + len(after)]
+        def mend(before: Frames, after: Frames) -> tuple[Frames, Frames]:
+            shown = mending.shown(*across(before, after, ruled), quality)
+            return shown[REACH - len(before) : REACH], shown[REACH : REACH + len(after)]
+
+        return Seams(mend)
 
     def _padded(self, frames: Frames) -> Frames:
         """The last frame repeated up to a multiple of ``stride_t``."""
@@ -232,11 +223,6 @@ class Codec:
             covered.add((t * level.stride_t, h * level.stride, w * level.stride))
         if len(covered) > 1:
             raise ValueError(f"grids of different clips: {[grid.shape for grid in grids]}")
-
-
-def _to_uint8(pictures: torch.Tensor) -> torch.Tensor:
-    """From 0..1, which is overwritten, to the nearest of 0..255."""
-    return pictures.mul_(255).add_(0.5).to(torch.uint8)
 
 
 class _NoDraws(TorchFunctionMode):

@@ -17,7 +17,7 @@ from vqcodec.model.config import (
     ModelConfig,
     RestorationConfig,
 )
-from vqcodec.model.mending import Mending
+from vqcodec.model.mending import Mending, as_pictures
 from vqcodec.model.network import MSVQVAE
 from vqcodec.model.restoration import Restoration
 from vqcodec.seam import REACH, Seams, joined, rule
@@ -57,9 +57,7 @@ def test_blocks_for_details_are_for_these_alone(network, border):
     calls = []
     handle = network.mending.detail_blocks.register_forward_hook(lambda *_: calls.append(True))
     for quality in range(1, len(CONFIG.grids) + 1):
-        mended = network.mend(*border, quality)
-        assert mended.shape == border[0].shape
-        assert 0 <= mended.min() <= mended.max() <= 1
+        assert network.mending(*border, quality).shape == border[0].shape
         assert len(calls) == max(0, quality - CODES)
     handle.remove()
 
@@ -90,6 +88,24 @@ def test_strips_make_no_difference(monkeypatch):
             with torch.inference_mode():
                 torch.testing.assert_close(deep(frames, moved, quality), trained.detach())
         assert not torch.allclose(trained, frames, atol=0.01)
+
+
+def test_what_is_shown_stays_in_8_bits():
+    torch.manual_seed(1)
+    mending = Mending(SHAPE, 6, CODES).requires_grad_(False)
+    torch.nn.init.normal_(mending.leave.weight, std=2)
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (2 * REACH, 16, 24, 3), np.uint8)
+    moved = rng.integers(-30, 30, (16, 24, 3), np.int16)
+    shown = mending.shown(frames, moved, 6)
+    assert (shown.dtype, shown.shape) == (np.uint8, frames.shape)
+    exact = mending(
+        as_pictures(torch.from_numpy(frames)[None]), as_pictures(torch.from_numpy(moved)[None]), 6
+    )
+    exact = 255 * exact[0].movedim(1, -1).numpy()
+    assert exact.min() < -9
+    assert exact.max() > 264
+    assert np.abs(exact.clip(0, 255) - shown).max() <= 0.501
 
 
 @pytest.mark.parametrize("lengths", [(16, 16, 16), (16, 5, 1, 16, 2), (1, 1)])

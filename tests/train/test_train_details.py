@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from train_recorder import Recorder, interrupt_at
+from train_recorder import Recorder, check_resuming, interrupt_at
 
 from vqcodec.cli.train import train as command
 from vqcodec.codec import Codec
@@ -17,7 +16,7 @@ from vqcodec.entropy.coder import decode, encode
 from vqcodec.entropy.details import CLASSES, CONTEXTS, ENTRIES, HIDDEN, SPACES, TIMES
 from vqcodec.entropy.loudness import DetailPrior, block_codes, block_means, scaled
 from vqcodec.errors import CheckpointError, OutputError
-from vqcodec.model.checkpoint import load, read_safetensors
+from vqcodec.model.checkpoint import load
 from vqcodec.train.config import RunOptions
 from vqcodec.train.details import STATE, DetailTraining, _Run, train_details
 from vqcodec.train.loop import MODEL
@@ -161,22 +160,7 @@ def test_codes_of_blocks():
 
 
 def test_a_resumed_run_equals_an_unbroken_one(quick, options):
-    whole = dataclasses.replace(options, out=options.out / "whole")
-    broken = dataclasses.replace(options, out=options.out / "broken", validate_every=2)
-    options.out.mkdir()
-    train_details(quick, whole, Recorder())
-    for step, name in ((1, signal.SIGTERM), (4, signal.SIGINT)):
-        recorder = Recorder(after_step=interrupt_at(step, name))
-        train_details(quick, broken, recorder)
-        assert recorder.steps[-1].step == step
-        assert any("run again" in message for message in recorder.messages)
-    train_details(quick, broken, Recorder())
-    (_, expected), (_, found) = (read_safetensors(o.out / STATE) for o in (whole, broken))
-    assert expected.keys() == found.keys()
-    for name, tensor in expected.items():
-        assert torch.equal(tensor, found[name]), name
-    with pytest.raises(CheckpointError, match="other settings"):
-        train_details(dataclasses.replace(quick, lr=0.5), whole, Recorder())
+    check_resuming(train_details, quick, options, STATE)
 
 
 def test_interrupted_while_coding(quick, options):

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from train_recorder import Recorder, interrupt_at
+from train_recorder import Recorder, check_resuming, interrupt_at
 
 from vqcodec.cli.train import train as command
 from vqcodec.entropy.prior import Prior
 from vqcodec.errors import CheckpointError, OutputError
-from vqcodec.model.checkpoint import load, read_safetensors
+from vqcodec.model.checkpoint import load
 from vqcodec.train import codes as codes_module
 from vqcodec.train.codes import Codes, Sequences, encode_training, encode_validation
 from vqcodec.train.details import DetailTraining, train_details
@@ -128,21 +127,8 @@ def test_a_run_puts_a_prior_into_the_checkpoint(quick, options, tiny):
 
 
 def test_a_resumed_run_equals_an_unbroken_one(quick, options):
-    whole = dataclasses.replace(options, out=options.out / "whole")
-    broken = dataclasses.replace(options, out=options.out / "broken", validate_every=2)
-    options.out.mkdir()
-    train_prior(quick, whole, Recorder())
-    for step, name in ((1, signal.SIGTERM), (4, signal.SIGINT)):
-        recorder = Recorder(after_step=interrupt_at(step, name))
-        train_prior(quick, broken, recorder)
-        assert recorder.steps[-1].step == step
-        assert load(broken.out / MODEL).prior is not None
-        assert any("run again" in message for message in recorder.messages)
-    train_prior(quick, broken, Recorder())
-    (_, expected), (_, found) = (read_safetensors(o.out / STATE) for o in (whole, broken))
-    assert expected.keys() == found.keys()
-    for name, tensor in expected.items():
-        assert torch.equal(tensor, found[name]), name
+    check_resuming(train_prior, quick, options, STATE)
+    assert load(options.out / "broken" / MODEL).prior is not None
 
 
 def test_a_run_stopped_while_encoding_has_no_model_yet(quick, options):

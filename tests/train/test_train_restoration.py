@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 from statistics import fmean
 
 import pytest
 import torch
 from click.testing import CliRunner
-from train_recorder import Recorder, interrupt_at
+from train_recorder import Recorder, check_resuming, interrupt_at
 
 from vqcodec.cli.train import train as command
 from vqcodec.errors import CheckpointError, OutputError
-from vqcodec.model.checkpoint import load, read_safetensors
+from vqcodec.model.checkpoint import load
 from vqcodec.model.config import RestorationConfig
 from vqcodec.model.details import analyse, quantise, quantised
 from vqcodec.train import optimizer as optimizers
@@ -91,22 +90,7 @@ def test_pictures_come_closer_to_their_source(quick, options):
 
 
 def test_a_resumed_run_equals_an_unbroken_one(quick, options):
-    whole = dataclasses.replace(options, out=options.out / "whole")
-    broken = dataclasses.replace(options, out=options.out / "broken", validate_every=2)
-    options.out.mkdir()
-    train_restoration(quick, whole, Recorder())
-    for step, name in ((1, signal.SIGTERM), (4, signal.SIGINT)):
-        recorder = Recorder(after_step=interrupt_at(step, name))
-        train_restoration(quick, broken, recorder)
-        assert recorder.steps[-1].step == step
-        assert any("run again" in message for message in recorder.messages)
-    train_restoration(quick, broken, Recorder())
-    (_, expected), (_, found) = (read_safetensors(o.out / STATE) for o in (whole, broken))
-    assert expected.keys() == found.keys()
-    for name, tensor in expected.items():
-        assert torch.equal(tensor, found[name]), name
-    with pytest.raises(CheckpointError, match="other settings"):
-        train_restoration(dataclasses.replace(quick, lr=0.5), whole, Recorder())
+    check_resuming(train_restoration, quick, options, STATE)
 
 
 def test_it_goes_on_from_one_of_the_same_shape(quick, options, tmp_path):

@@ -6,6 +6,13 @@ import dataclasses
 import os
 import signal
 
+import pytest
+import torch
+
+from vqcodec.errors import CheckpointError
+from vqcodec.model.checkpoint import read_safetensors
+from vqcodec.train.loop import MODEL
+
 
 @dataclasses.dataclass
 class Recorder:
@@ -38,6 +45,27 @@ class Recorder:
         self.results.append((step, result))
 
     restored = mended = detailed = predicted
+
+
+def check_resuming(train, config, options, state):
+    """A run of six steps, stopped after one and after four, ends as one that was not."""
+    whole = dataclasses.replace(options, out=options.out / "whole")
+    broken = dataclasses.replace(options, out=options.out / "broken", validate_every=2)
+    options.out.mkdir()
+    train(config, whole, Recorder())
+    for step, name in ((1, signal.SIGTERM), (4, signal.SIGINT)):
+        recorder = Recorder(after_step=interrupt_at(step, name))
+        train(config, broken, recorder)
+        assert recorder.steps[-1].step == step
+        assert (broken.out / MODEL).exists()
+        assert any("run again" in message for message in recorder.messages)
+    train(config, broken, Recorder())
+    (_, expected), (_, found) = (read_safetensors(o.out / state) for o in (whole, broken))
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, found[name]), name
+    with pytest.raises(CheckpointError, match="other settings"):
+        train(dataclasses.replace(config, lr=0.5), whole, Recorder())
 
 
 def interrupt_at(number, name=signal.SIGTERM):

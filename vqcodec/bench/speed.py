@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from vqcodec.container import Reader
 from vqcodec.container.chunk import unpacked_ahead
 from vqcodec.container.cut import cut_file
 from vqcodec.model import checkpoint, registry
-from vqcodec.seam import joined
+from vqcodec.seam import REACH, joined
 from vqcodec.transcode import batched, encode_file
 
 BATCH = 8  # chunks through the network together
@@ -37,7 +38,8 @@ BATCH = 8  # chunks through the network together
 def measure(*, clips: int, rounds: int, model: str | None = None) -> dict[str, float]:
     """Median seconds and GFLOP per 32×64×64 clip for each network and direction, and ratios.
 
-    Ours codes as much as the paper's network does: the levels of the paper.
+    Ours codes as much as the paper's network does: the levels of the paper. If the model mends
+    borders between chunks, also what one takes there.
     """
     ours, paper = checkpoint.load(registry.find(model)).build(), PaperNetwork().eval()
     clip = torch.rand(clips, 3, 32, 64, 64)
@@ -50,6 +52,11 @@ def measure(*, clips: int, rounds: int, model: str | None = None) -> dict[str, f
             "paper_encode": lambda: paper.encode(clip),
             "paper_decode": lambda: paper.decode(paper_indices),
         }
+        if ours.mending is not None:
+            mend = partial(
+                ours.mending, torch.rand(1, 2 * REACH, 3, 64, 64), torch.zeros(1, 3, 64, 64), level
+            )
+            work["border"] = lambda: [mend() for _ in range(clips)]
         seconds: dict[str, list[float]] = {name: [] for name in work}
         for turn in range(rounds + 1):
             for name, call in work.items():
@@ -62,6 +69,7 @@ def measure(*, clips: int, rounds: int, model: str | None = None) -> dict[str, f
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
             call()
         result[f"{name}_gflop"] = counter.get_total_flops() / clips / 1e9
+    result["parameters"] = sum(parameter.numel() for parameter in ours.parameters())
     for direction in ("encode", "decode"):
         pairs = zip(seconds[f"paper_{direction}"], seconds[direction], strict=True)
         result[f"{direction}_ratio"] = statistics.median(theirs / mine for theirs, mine in pairs)
@@ -155,6 +163,12 @@ def main() -> None:
             f"{result[f'{direction}_gflop']:.1f} and "
             f"{result[f'paper_{direction}_gflop']:.1f} GFLOP"
         )
+    if "border" in result:
+        print(
+            f"a border between clips: {1e3 * result['border']:.1f} ms more, "
+            f"{result['border_gflop']:.1f} GFLOP"
+        )
+    print(f"{result['parameters'] / 1e6:.1f} M parameters")
     print(f"vqcodec --help: {result['start_up_ratio']:.1f} times python -c pass")
     for quality, unpack, decode in rows:
         print(

@@ -9,8 +9,10 @@ beside the border.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vqcodec.model.config import MendingConfig
@@ -65,6 +67,28 @@ class Mending(nn.Module):
             mended[..., strip.rows, :] = found[..., strip.inside, :]
         return mended
 
+    @torch.inference_mode()
+    def shown(
+        self, frames: NDArray[np.uint8], moved: NDArray[np.int16], quality: int
+    ) -> NDArray[np.uint8]:
+        """The same of one border, of and to 8-bit values, as :func:`vqcodec.seam.across` has them.
+
+        Args:
+            frames: (2 REACH, H, W, 3).
+            moved: (H, W, 3).
+            quality: their quality level, from 1.
+
+        Returns:
+            uint8 of the shape of ``frames``.
+        """
+        device = self.enter.weight.device
+        pictures, change = (
+            as_pictures(torch.from_numpy(part)[None].to(device)) for part in (frames, moved)
+        )
+        mended = self(pictures, change, quality)[0].clamp_(0, 1).mul_(255).add_(0.5)
+        found: NDArray[np.uint8] = mended.to(torch.uint8).movedim(-3, -1).contiguous().cpu().numpy()
+        return found
+
     def _mended(self, frames: Tensor, moved: Tensor, quality: int) -> Tensor:
         seen = torch.cat([(frames - 0.5).flatten(1, 2), _LOUDER * moved], 1)
         level = self.quality.weight[quality - 1][:, None, None]
@@ -73,6 +97,11 @@ class Mending(nn.Module):
             features = self.detail_blocks(features)
         change = self.leave(features).float() / _LOUD
         return frames + F.pixel_shuffle(change, _STRIDE).reshape(frames.shape)
+
+
+def as_pictures(values: Tensor) -> Tensor:
+    """8-bit values (..., H, W, 3), or differences of such, in 0..1: float32 (..., 3, H, W)."""
+    return values.movedim(-1, -3).float() / 255
 
 
 class _Block(nn.Module):

@@ -232,19 +232,6 @@ class MSVQVAE(nn.Module):
         restored: Tensor = self.restoration(picture, found, quality)
         return restored.clamp_(0, 1)
 
-    def mend(self, frames: Tensor, moved: Tensor, quality: int) -> Tensor:
-        """Frames across borders between chunks, without seams; there must be what mends.
-
-        Args:
-            frames, moved, quality: see :class:`vqcodec.model.mending.Mending`.
-
-        Returns:
-            Of the shape of ``frames``, in 0..1.
-        """
-        assert self.mending is not None
-        mended: Tensor = self.mending(frames, moved, quality)
-        return mended.clamp_(0, 1)
-
     def reconstruct(
         self, indices: Sequence[Tensor], shifts: Sequence[Tensor] | None = None
     ) -> Decoded:

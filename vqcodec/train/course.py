@@ -7,11 +7,12 @@ import json
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vqcodec.errors import CheckpointError, OutputError
 from vqcodec.model import checkpoint as checkpoints
@@ -21,27 +22,64 @@ from vqcodec.train.loop import CACHED_SIDE, MODEL, Progress
 from vqcodec.train.state import read_state, save_state
 
 WARMUP = 50  # steps
+LARGEST_GRADIENT = 1.0
 
 Result = TypeVar("Result")
 
 
-class Settings(Protocol):
-    """What a stage's configuration, a dataclass, has at least."""
+@dataclass(frozen=True)
+class Settings:
+    """What every stage has to be told; each has defaults of its own, and more.
 
-    @property
-    def size(self) -> int: ...
-    @property
-    def validation(self) -> float: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def batch(self) -> int: ...
-    @property
-    def steps(self) -> int | None: ...
-    @property
-    def minutes(self) -> float | None: ...
-    @property
-    def lr(self) -> float: ...
+    Attributes:
+        chunks: chunks of footage to code and learn from.
+        frames, size: shape of a chunk: multiples of the model's strides.
+        batch: chunks a step, where a stage does not say otherwise.
+        steps: optimiser steps.
+        minutes: stop after this much wall time, coding aside; the learning rate then follows time.
+        lr: peak learning rate, annealed to zero along a cosine.
+        validation: fraction of the videos set aside; the same videos as those of the network's own
+            training if the fraction is.
+        seed: of everything random.
+    """
+
+    chunks: int = 1200
+    frames: int = 32
+    size: int = 64
+    batch: int = 4
+    steps: int | None = None
+    minutes: float | None = 30.0
+    lr: float = 1e-3
+    validation: float = 0.02
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.check_counts("chunks", "frames", "size", "batch", "steps")
+        for name in ("minutes", "lr"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be above 0, not {value}")
+        if not 0 <= self.validation <= 1:
+            raise ValueError(f"validation must lie in 0..1, not {self.validation}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, not {self.seed}")
+        if self.steps is None and self.minutes is None:
+            raise ValueError("steps or minutes must say how long to train")
+
+    def check_counts(self, *names: str) -> None:
+        """Raise ValueError where one of these, if it is there, is not at least 1."""
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and not value >= 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+
+    def check_shape(self, size: int, frames: int) -> None:
+        """Raise ValueError where a chunk's shape is no multiple of these."""
+        if self.size % size or self.frames % frames:
+            raise ValueError(
+                f"size and frames must be multiples of {size} and {frames}, "
+                f"not {self.size} and {self.frames}"
+            )
 
 
 class Reporter(Protocol):
@@ -53,22 +91,15 @@ class Reporter(Protocol):
     def progress(self, progress: Progress) -> None: ...
 
 
-def check_settings(config: Settings, *counts: str) -> None:
-    """Raise ValueError where a stage's settings make no sense; ``counts`` are at least 1."""
-    for name in (*counts, "size", "batch", "steps"):
-        value = getattr(config, name)
-        if value is not None and not value >= 1:
-            raise ValueError(f"{name} must be at least 1, not {value}")
-    for name in ("minutes", "lr"):
-        value = getattr(config, name)
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} must be above 0, not {value}")
-    if not 0 <= config.validation <= 1:
-        raise ValueError(f"validation must lie in 0..1, not {config.validation}")
-    if config.seed < 0:
-        raise ValueError(f"seed must be at least 0, not {config.seed}")
-    if config.steps is None and config.minutes is None:
-        raise ValueError("steps or minutes must say how long to train")
+def initial(options: RunOptions, stage: str) -> checkpoints.Checkpoint:
+    """The checkpoint that a stage goes on from.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be read.
+    """
+    if options.init is None:
+        raise CheckpointError(f"{stage} is for a checkpoint: none was given")
+    return checkpoints.load(options.init)
 
 
 def make_folder(folder: Path) -> None:
@@ -141,7 +172,7 @@ class Course:
         self.network, self.optimizer = network, optimizer
         self.step, self.elapsed = 0, 0.0
         self._path = options.out / state
-        settings: dict[str, Any] = dataclasses.asdict(config)  # type: ignore[call-overload]
+        settings = dataclasses.asdict(config)
         del settings["steps"], settings["minutes"]  # a run may be made longer or shorter
         self._identity = {"config": json.dumps(settings, sort_keys=True), **identity}
         if options.resume and self._path.exists():
@@ -150,7 +181,7 @@ class Course:
     def run(
         self,
         stopped: Callable[[], bool],
-        train_step: Callable[[float], float],
+        train_step: Callable[[], float],
         validate: Callable[[], Result],
         finish: Callable[[Result], checkpoints.Checkpoint],
     ) -> Path:
@@ -158,7 +189,7 @@ class Course:
 
         Args:
             stopped: asked before each step.
-            train_step: one step at a learning rate; returns its loss.
+            train_step: one step, the learning rate set and no gradients left; returns its loss.
             validate: measures, and tells so.
             finish: the checkpoint, given the last result.
         """
@@ -170,7 +201,10 @@ class Course:
             if fraction >= 1 or stopped():
                 break
             lr = self._learning_rate(fraction)
-            loss = train_step(lr)
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr * group.get("factor", 1.0)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = train_step()
             self.step += 1
             seconds = time.monotonic() - began
             speed = (self.step - first_step) * self.config.batch / seconds
@@ -188,10 +222,17 @@ class Course:
             self.reporter.message(f"stopped at step {self.step}; run again to resume")
         return path
 
+    def descend(self, loss: Tensor) -> float:
+        """A step of all of the network down the gradients of its loss, of a norm of at most 1."""
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)
+        self.optimizer.step()
+        return float(loss.detach())
+
     def card(self, videos: int, result: Any) -> dict[str, Any]:
         """What a checkpoint says of the run; ``result`` is a dataclass."""
         return {
-            "training": dataclasses.asdict(self.config),  # type: ignore[call-overload]
+            "training": dataclasses.asdict(self.config),
             "steps": self.step,
             "minutes": round(self.elapsed / 60, 1),
             "device": self.options.device,

@@ -26,7 +26,7 @@ from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model.config import DetailConfig
 from vqcodec.train.codes import Sequences
 from vqcodec.train.config import RunOptions
-from vqcodec.train.course import Course, Reporter, check_settings, footage_of, make_folder
+from vqcodec.train.course import Course, Reporter, Settings, footage_of, initial, make_folder
 from vqcodec.train.data import validation_clips
 from vqcodec.train.loop import VALIDATION_CLIPS
 from vqcodec.train.loudness import Collector, PlaneNetwork, Samples, count
@@ -40,37 +40,26 @@ Grids = list[NDArray[np.int16]]
 
 
 @dataclass(frozen=True)
-class DetailTraining:
+class DetailTraining(Settings):
     """Everything that shapes the details of a checkpoint, apart from its data and network.
+
+    A step takes ``batch`` blocks of 8×8 pixels. The optimiser is Adam.
 
     Attributes:
         planes: of details: quality levels of their own.
         step: of the first plane's quantiser, in 8-bit values; each further one halves it.
-        chunks: chunks of footage to code and learn from.
-        frames, size: shape of a chunk: multiples of the model's strides, and of 8 pixels.
-        batch: blocks of 8×8 pixels a step.
-        steps: optimiser steps.
-        minutes: stop after this much wall time, coding aside; the learning rate then follows time.
-        lr: peak learning rate of Adam, annealed to zero along a cosine.
-        validation: fraction of the videos set aside.
-        seed: of everything random.
     """
 
-    planes: int = 4
-    step: float = 112.0
     chunks: int = 600
-    frames: int = 32
-    size: int = 64
     batch: int = 96
-    steps: int | None = None
     minutes: float | None = 6.0
     lr: float = 4e-3
-    validation: float = 0.02
-    seed: int = 0
+    planes: int = 4
+    step: float = 112.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         DetailConfig(self.planes, self.step)
-        check_settings(self, "chunks", "frames")
 
 
 @dataclass(frozen=True)
@@ -128,20 +117,14 @@ class _Run:
         self, config: DetailTraining, options: RunOptions, reporter: DetailReporter
     ) -> None:
         self.config, self.options, self.reporter = config, options, reporter
-        if options.init is None:
-            raise CheckpointError("details are for a checkpoint: none was given")
-        loaded = checkpoints.load(options.init)
+        loaded = initial(options, "a plane of details")
         if loaded.prior is None:
             raise CheckpointError(
                 f"{options.init}: its codes need a prior before there are details"
             )
         self.prior = loaded.prior.without_details()
         model = loaded.config
-        if config.size % max(model.stride, 8) or config.frames % model.stride_t:
-            raise ValueError(
-                f"size and frames must be multiples of {max(model.stride, 8)} and "
-                f"{model.stride_t}, not {config.size} and {config.frames}"
-            )
+        config.check_shape(max(model.stride, 8), model.stride_t)
         make_folder(options.out)
         bare = dataclasses.replace(loaded, prior=None)
         self.checkpoint = bare.with_details(DetailConfig(config.planes, config.step))
@@ -204,16 +187,13 @@ class _Run:
     def train(self, coded: _Coded, held: list[Grids], stopped: Callable[[], bool]) -> Path:
         return self.course.run(
             stopped,
-            lambda lr: self._train_step(coded, lr),
+            lambda: self._train_step(coded),
             lambda: self._validate(coded, held),
             lambda result: self._finished(coded, result),
         )
 
-    def _train_step(self, coded: _Coded, lr: float) -> float:
+    def _train_step(self, coded: _Coded) -> float:
         """One step of all planes, a function of (seed, step); returns their mean loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.zero_grad(set_to_none=True)
         rng = np.random.default_rng((self.config.seed, self.course.step))
         count_ = len(coded.blocks[0])
         chosen = np.sort(rng.choice(count_, min(self.config.batch, count_), replace=False))

@@ -18,31 +18,30 @@ import torch
 from torch import Tensor
 
 from vqcodec.codec import Codec, Frames
-from vqcodec.errors import CheckpointError, DataError
+from vqcodec.errors import DataError
 from vqcodec.metrics import flicker
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model.config import MendingConfig
-from vqcodec.model.mending import Mending
+from vqcodec.model.mending import Mending, as_pictures
 from vqcodec.seam import REACH, across, rule
 from vqcodec.train.codes import Sequences
 from vqcodec.train.config import RunOptions
 from vqcodec.train.course import (
     Course,
     Reporter,
+    Settings,
     autocast,
-    check_settings,
     footage_of,
+    initial,
     make_folder,
 )
 from vqcodec.train.data import validation_clips
 from vqcodec.train.loop import VALIDATION_CLIPS
 from vqcodec.train.optimizer import make_optimizer
 from vqcodec.train.process import stop_signals
-from vqcodec.train.validation import to_uint8
 
 STATE = "mending-state.safetensors"
 BETAS = (0.9, 0.98)
-LARGEST_GRADIENT = 1.0
 DRAW = 1  # marks the random numbers that choose levels
 LEVELS = 3  # at how many quality levels each border is learned from
 DETAIL_STEPS = 0.7  # of all steps, at levels with details
@@ -52,38 +51,26 @@ LEAST = 0.05  # of squared errors, in grey levels: less is as good as none
 
 
 @dataclass(frozen=True)
-class MendingTraining:
+class MendingTraining(Settings):
     """Everything that shapes a mending network, apart from its data and the checkpoint.
 
+    A step takes ``batch`` borders. Those of a chunk take some 1 MB of memory. The optimiser is Muon
+    (:mod:`vqcodec.train.optimizer`).
+
     Attributes:
-        chunks: chunks of footage to code and train on; their borders are kept in memory, some
-            1 MB each.
-        frames, size: shape of a chunk: multiples of the model's strides.
         width, blocks, detail_blocks: see :class:`~vqcodec.model.config.MendingConfig`.
-        batch: borders a step.
-        steps: optimiser steps.
-        minutes: stop after this much wall time, coding aside; the learning rate then follows time.
-        lr: peak learning rate of Muon (:mod:`vqcodec.train.optimizer`), annealed to zero along a
-            cosine.
-        validation: fraction of the videos set aside.
-        seed: of everything random.
     """
 
-    chunks: int = 1200
-    frames: int = 32
-    size: int = 64
+    batch: int = 8
+    minutes: float | None = 20.0
+    lr: float = 2e-3
     width: int = 96
     blocks: int = 4
     detail_blocks: int = 3
-    batch: int = 8
-    steps: int | None = None
-    minutes: float | None = 20.0
-    lr: float = 2e-3
-    validation: float = 0.02
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        check_settings(self, "chunks", "width", "blocks")
+        super().__post_init__()
+        self.check_counts("width", "blocks")
         if self.frames < 2 * REACH:
             raise ValueError(f"frames must be at least {2 * REACH}, not {self.frames}")
 
@@ -167,15 +154,9 @@ class _Run:
         self, config: MendingTraining, options: RunOptions, reporter: MendingReporter
     ) -> None:
         self.config, self.options, self.reporter = config, options, reporter
-        if options.init is None:
-            raise CheckpointError("mending is for a checkpoint: none was given")
-        self.checkpoint = checkpoints.load(options.init)
+        self.checkpoint = initial(options, "mending")
         strides = self.checkpoint.config
-        if config.size % max(strides.stride, 2) or config.frames % strides.stride_t:
-            raise ValueError(
-                f"size and frames must be multiples of {max(strides.stride, 2)} and "
-                f"{strides.stride_t}, not {config.size} and {config.frames}"
-            )
+        config.check_shape(max(strides.stride, 2), strides.stride_t)
         make_folder(options.out)
         self.shape = MendingConfig(config.width, config.blocks, config.detail_blocks)
         self.codec = Codec(self.checkpoint, device=options.device)
@@ -271,26 +252,24 @@ class _Run:
     ) -> Path:
         return self.course.run(
             stopped,
-            lambda lr: self._train_step(training, lr),
+            lambda: self._train_step(training),
             lambda: self._validate(held_out),
             self._finished,
         )
 
-    def _train_step(self, training: list[_Borders], lr: float) -> float:
+    def _train_step(self, training: list[_Borders]) -> float:
         """One step, a function of (seed, step).
 
         Its loss is what is measured: of frames log MSE, of the jumps across borders RMS, as a share
         of what the rule leaves.
         """
         config, device = self.config, self.options.device
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
         rng = np.random.default_rng((config.seed, self.course.step))
         quality = self._draw(rng, training)
         borders = training[quality - 1]
         chosen = rng.choice(len(borders.sources), min(config.batch, len(borders.sources)), False)
         sources, frames, moved = (
-            part[chosen].to(device).movedim(-1, -3).float() / 255
+            as_pictures(part[chosen].to(device))
             for part in (borders.sources, borders.frames, borders.moved)
         )
         if rng.random() < 0.5:  # in time: what was after the border moves the other way
@@ -305,11 +284,7 @@ class _Run:
         error, ruled = (255 * (shown - sources)[:, near] for shown in (mended, frames))
         jump, before = (_power(e[:, there] - e[:, there - 1]).sqrt().sum() for e in (error, ruled))
         loss = _power(error).log().mean() + JUMP * jump / before
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)
-        self.optimizer.step()
-        return float(loss.detach())
+        return self.course.descend(loss)
 
     def _draw(self, rng: np.random.Generator, training: list[_Borders]) -> int:
         """A quality level of which there are borders, mostly one with details."""
@@ -331,13 +306,7 @@ class _Run:
         rows = []
         for quality, (before, after) in zip(self.qualities, video.decoded, strict=True):
             frames, moved = across(before[-REACH:], after[:REACH], self.rules[quality - 1])
-            parts = [
-                torch.from_numpy(part).to(self.options.device).movedim(-1, -3)[None].float() / 255
-                for part in (frames, moved)
-            ]
-            shown = (
-                to_uint8(self.network(parts[0], parts[1], quality))[0].movedim(-3, -1).cpu().numpy()
-            )
+            shown = self.network.shown(frames, moved, quality)
             found = []
             for middle in (frames, shown):
                 whole = np.concatenate([before[:-REACH], middle, after[REACH:]])

@@ -17,11 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqcodec.errors import CheckpointError
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.train.codes import Codes, encode_training, encode_validation
 from vqcodec.train.config import RunOptions
-from vqcodec.train.course import Course, Reporter, check_settings, footage_of, make_folder
+from vqcodec.train.course import Course, Reporter, Settings, footage_of, initial, make_folder
 from vqcodec.train.prior_network import PriorNetwork, extends, prior_config
 from vqcodec.train.process import stop_signals
 
@@ -33,41 +32,28 @@ Stopped: TypeAlias = Callable[[], bool]
 
 
 @dataclass(frozen=True)
-class PriorTraining:
+class PriorTraining(Settings):
     """Everything that shapes a prior, apart from its data and the checkpoint it is for.
 
+    A step takes ``batch`` chunks of the finest grid, up to four times as many of coarser ones. The
+    optimiser is Adam.
+
     Attributes:
-        chunks: chunks of footage to encode and train on.
-        frames, size: shape of a chunk: multiples of the model's strides.
         hidden: channels of the hidden layers; twice as many, but at most 256, for the last level
             before the residual stages.
         embedding: channels of an embedded neighbour.
-        batch: chunks a step, of the finest grid; up to four times as many of coarser ones.
-        steps: optimiser steps.
-        minutes: stop after this much wall time, encoding aside; the learning rate then follows
-            time.
-        lr: peak learning rate of Adam, annealed to zero along a cosine.
         memory: probability that a chunk may look at the chunk before it, where there is one.
-        validation: fraction of the videos set aside; the same videos as those of the network's
-            own training if the fraction is.
-        seed: of everything random.
     """
 
     chunks: int = 6000
-    frames: int = 32
-    size: int = 64
+    lr: float = 1e-2
     hidden: int = 96
     embedding: int = 32
-    batch: int = 4
-    steps: int | None = None
-    minutes: float | None = 30.0
-    lr: float = 1e-2
     memory: float = 0.5
-    validation: float = 0.02
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        check_settings(self, "chunks", "frames", "hidden", "embedding")
+        super().__post_init__()
+        self.check_counts("hidden", "embedding")
         if not 0 <= self.memory <= 1:
             raise ValueError(f"memory must lie in 0..1, not {self.memory}")
 
@@ -119,18 +105,12 @@ def train_prior(config: PriorTraining, options: RunOptions, reporter: PriorRepor
 class _Run:
     def __init__(self, config: PriorTraining, options: RunOptions, reporter: PriorReporter) -> None:
         self.config, self.options, self.reporter = config, options, reporter
-        if options.init is None:
-            raise CheckpointError("a prior is for a checkpoint: none was given")
-        self.checkpoint = checkpoints.load(options.init)
+        self.checkpoint = initial(options, "a prior")
         stored = self.checkpoint.prior
         if stored is None:
             self.checkpoint = self.checkpoint.with_details(None)
         model = self.checkpoint.config
-        if config.size % model.stride or config.frames % model.stride_t:
-            raise ValueError(
-                f"size and frames must be multiples of {model.stride} and {model.stride_t}, "
-                f"not {config.size} and {config.frames}"
-            )
+        config.check_shape(model.stride, model.stride_t)
         make_folder(options.out)
         torch.manual_seed(config.seed)
         self.network = PriorNetwork(
@@ -198,16 +178,13 @@ class _Run:
         training, held_out = (_Grids(part, self.network, self.options.device) for part in codes)
         return self.course.run(
             stopped,
-            lambda lr: self._train_step(training, lr),
+            lambda: self._train_step(training),
             lambda: self._validate(training, held_out),
             self._finished,
         )
 
-    def _train_step(self, grids: _Grids, lr: float) -> float:
+    def _train_step(self, grids: _Grids) -> float:
         """One step of all levels; returns mean bits an index, levels weighed alike."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr * group["factor"]
-        self.optimizer.zero_grad(set_to_none=True)
         total = 0.0
         for number in range(len(self.network.levels)):
             # Levels share no weights: one after the other, they need less memory.

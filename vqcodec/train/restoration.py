@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqcodec.errors import CheckpointError
 from vqcodec.metrics import psnr
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model.config import RestorationConfig
@@ -28,9 +27,10 @@ from vqcodec.train.config import RunOptions
 from vqcodec.train.course import (
     Course,
     Reporter,
+    Settings,
     autocast,
-    check_settings,
     footage_of,
+    initial,
     make_folder,
 )
 from vqcodec.train.data import Augmentation, Clips, validation_clips
@@ -41,45 +41,32 @@ from vqcodec.train.validation import to_uint8
 
 STATE = "restoration-state.safetensors"
 BETAS = (0.9, 0.98)
-LARGEST_GRADIENT = 1.0
 DETAIL_STEPS = 0.75  # of all steps, at levels with details
 
 
 @dataclass(frozen=True)
-class RestorationTraining:
+class RestorationTraining(Settings):
     """Everything that shapes a restoring network, apart from its data and the checkpoint.
 
+    Chunks are clips here, which are kept in memory, 2 MB each. The optimiser is Muon
+    (:mod:`vqcodec.train.optimizer`).
+
     Attributes:
-        chunks: clips of footage to code and train on; they are kept in memory, 2 MB each.
-        frames, size: shape of a clip: multiples of the model's strides.
         width, blocks, detail_blocks, interval_width, interval_blocks: see
             :class:`~vqcodec.model.config.RestorationConfig`.
-        batch: clips a step.
-        steps: optimiser steps.
-        minutes: stop after this much wall time, coding aside; the learning rate then follows time.
-        lr: peak learning rate of Muon (:mod:`vqcodec.train.optimizer`), annealed to zero along a
-            cosine.
-        validation: fraction of the videos set aside.
-        seed: of everything random.
     """
 
-    chunks: int = 1200
-    frames: int = 32
-    size: int = 64
+    batch: int = 2
+    lr: float = 2e-3
     width: int = 48
     blocks: int = 3
     detail_blocks: int = 3
     interval_width: int = 96
     interval_blocks: int = 2
-    batch: int = 2
-    steps: int | None = None
-    minutes: float | None = 30.0
-    lr: float = 2e-3
-    validation: float = 0.02
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        check_settings(self, "chunks", "frames", "width", "blocks")
+        super().__post_init__()
+        self.check_counts("width", "blocks")
 
 
 @dataclass(frozen=True)
@@ -150,15 +137,9 @@ class _Run:
         self, config: RestorationTraining, options: RunOptions, reporter: RestorationReporter
     ) -> None:
         self.config, self.options, self.reporter = config, options, reporter
-        if options.init is None:
-            raise CheckpointError("restoration is for a checkpoint: none was given")
-        self.checkpoint = checkpoints.load(options.init)
+        self.checkpoint = initial(options, "restoration")
         strides = self.checkpoint.config
-        if config.size % max(strides.stride, 8) or config.frames % (2 * strides.stride_t):
-            raise ValueError(
-                f"size and frames must be multiples of {max(strides.stride, 8)} and "
-                f"{2 * strides.stride_t}, not {config.size} and {config.frames}"
-            )
+        config.check_shape(max(strides.stride, 8), 2 * strides.stride_t)
         if config.chunks < len(strides.code_grids):
             raise ValueError(
                 f"chunks must be at least {len(strides.code_grids)}, one for each level of codes"
@@ -270,16 +251,14 @@ class _Run:
     def train(self, training: Coded, held_out: Coded, stopped: Callable[[], bool]) -> Path:
         return self.course.run(
             stopped,
-            lambda lr: self._train_step(training, lr),
+            lambda: self._train_step(training),
             lambda: self._validate(held_out),
             self._finished,
         )
 
-    def _train_step(self, coded: Coded, lr: float) -> float:
+    def _train_step(self, coded: Coded) -> float:
         """One step, a function of (seed, step); the mean over clips of log MSE."""
         config, device = self.config, self.options.device
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
         rng = np.random.default_rng((config.seed, self.course.step))
         quality = self._draw(rng)
         sources, pictures = coded.of(quality)
@@ -291,11 +270,7 @@ class _Run:
         with autocast(self.options):
             restored = self._restored(decoded, found, quality)
         loss = (restored - clips).square().mean((1, 2, 3, 4)).log().mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)
-        self.optimizer.step()
-        return float(loss.detach())
+        return self.course.descend(loss)
 
     def _draw(self, rng: np.random.Generator) -> int:
         """A quality level, mostly one with details: there is more to restore, by more weights."""
