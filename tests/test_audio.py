@@ -36,6 +36,9 @@ class GreyCodec:
     def seams(self, _quality):
         return Seams(rule(self.levels))
 
+    def carry(self):
+        return None
+
     def encode_batch(self, clips, *_settings, **_more):
         return [[c.reshape(len(c), 8, 8, 8, 8, 3).mean((2, 4, 5)).astype(np.int16)] for c in clips]
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.overrides import TorchFunctionMode
 
+from vqcodec.carry import Carry
 from vqcodec.container import Level
 from vqcodec.container.header import MODEL_ID_BYTES
 from vqcodec.entropy.details import COLOURS
@@ -126,6 +127,7 @@ class Codec:
         freedom: float = 1.0,
         before: Sequence[NDArray[np.int16]] | None = None,
         follows: Sequence[bool] = (),
+        carry: Carry | None = None,
     ) -> list[Grids]:
         """Encode chunks of one shape together; faster than one by one.
 
@@ -139,6 +141,8 @@ class Codec:
             before: grids of the chunk before the first, if that may be packed with memory of it.
             follows: for each chunk whether it may be packed with memory of the one before it;
                 none by default.
+            carry: where the chunks are consecutive, what those before hand on to them; one for
+                each video.
         """
         count = len(self.levels_at(quality))
         batch = torch.from_numpy(np.stack([self._padded(frames) for frames in chunks]))
@@ -153,6 +157,7 @@ class Codec:
             freedom=freedom,
             before=before,
             follows=follows,
+            carry=carry,
         )
         arrays = [grid.to(torch.int16).cpu().numpy() for grid in grids]
         return [tuple(array[number] for array in arrays) for number in range(len(chunks))]
@@ -177,6 +182,10 @@ class Codec:
             np.ascontiguousarray(array[:length])
             for array, length in zip(arrays, lengths, strict=True)
         ]
+
+    def carry(self) -> Carry:
+        """What consecutive chunks of a video hand on to each other as they are encoded."""
+        return Carry()
 
     def seams(self, quality: int) -> Seams:
         """What joins consecutive chunks that were decoded at a quality level.

@@ -248,7 +248,7 @@ class Survey:
         length = len(self._sample) if self._is_whole else self._span
         total = 0
         for begin in range(0, len(self._sample), length):
-            packing = self._new_packing(quality)
+            packing, carry = self._new_packing(quality), self._codec.carry()
             span = self._sample[begin : begin + length]
             for batch in self._batches(kept.frames for kept in span):
                 grids = self._codec.encode_batch(
@@ -259,6 +259,7 @@ class Survey:
                     freedom=freedom,
                     before=packing.memory,
                     follows=packing.follows(len(batch)),
+                    carry=carry,
                 )
                 packed = packing.pack(list(zip(map(len, batch), grids, strict=True)))
                 total += sum(len(chunk.payload) for chunk in packed)

@@ -36,8 +36,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vqcodec.carry import Carry
 from vqcodec.entropy.context import Grid
 from vqcodec.entropy.prior import Prior
+from vqcodec.model.details import quantised
 from vqcodec.model.network import MSVQVAE
 from vqcodec.thrift import thrifty
 from vqcodec.visibility import visibility
@@ -62,6 +64,7 @@ def search(
     freedom: float = 1.0,
     before: Sequence[Grid] | None = None,
     follows: Sequence[bool] = (),
+    carry: Carry | None = None,
 ) -> tuple[Tensor, ...]:
     """Encode (B, 3, T, H, W) in 0..1 → the first ``quality`` grids, (B, T', H', W') int64.
 
@@ -75,6 +78,7 @@ def search(
         freedom: 1 to search freely; less, down to 0, to keep all the nearer to the nearest codes.
         before: grids of the chunk before the first clip, if the prior may look at them.
         follows: for each clip whether the prior may look at the chunk before it; none by default.
+        carry: where the clips are consecutive, what the one before the first hands on to them.
     """
     count = min(quality, len(network.config.code_grids))
     codes = list(network.encode(clips, count))
@@ -93,11 +97,35 @@ def search(
             codes = list(found.run(codes, rounds, STIFF / freedom))
     if quality == count:
         return tuple(codes)
-    coefficients = network.lacking(clips, codes)
-    planes = network.details(coefficients, quality - count)
+    lacking = network.lacking(clips, codes)
+    if price is not None:
+        price = freedom * price
+    if carry is None:
+        return (*codes, *_details(network, lacking, codes, quality - count, prior, price))
+    assert network.config.details is not None
+    planes = []
+    for number in range(len(clips)):
+        one = slice(number, number + 1)
+        wanted, its = carry.onto(lacking[one]), [grid[one] for grid in codes]
+        worth = None if price is None else price[one]
+        planes.append(_details(network, wanted, its, quality - count, prior, worth))
+        carry.keep(lacking[one], quantised(planes[-1], network.config.details))
+    return (*codes, *(torch.cat(plane) for plane in zip(*planes, strict=True)))
+
+
+def _details(
+    network: MSVQVAE,
+    wanted: Tensor,
+    codes: list[Tensor],
+    planes: int,
+    prior: Prior | None,
+    price: Tensor | None,
+) -> list[Tensor]:
+    """So many planes of wanted coefficients; with a price (B,) of a bit the last one is thrifty."""
+    found = network.details(wanted, planes)
     if prior is not None and price is not None:
-        planes[-1] = _last_plane(network, coefficients, [*codes, *planes], prior, freedom * price)
-    return (*codes, *planes)
+        found[-1] = _last_plane(network, wanted, [*codes, *found], prior, price)
+    return found
 
 
 def _worth(

@@ -242,6 +242,7 @@ def encode_file(
             reader = stack.enter_context(opened(rewound()))
         chunks = audio_bytes = 0
         freedom = 1.0
+        carry = codec.carry()
         with Writer(
             file, header, packer=packer, prior=codec.prior, independent=independent
         ) as writer:
@@ -257,6 +258,7 @@ def encode_file(
                     freedom=freedom,
                     before=writer.memory,
                     follows=writer.follows(len(batch)),
+                    carry=carry,
                 )
                 packed = writer.pack(list(zip(map(len, batch), grids, strict=True)))
                 for chunk in packed:

@@ -73,6 +73,7 @@ class VqcodecAdapter:
         header = header_of(self._codec, frames, rate, int(quality))
         file = io.BytesIO()
         stream_bytes = fixed_bits = deflate_bytes = 0
+        carry = self._codec.carry()
         with Writer(file, header, prior=self._codec.prior) as writer:
             for start in range(0, len(frames), CHUNK_FRAMES):
                 chunk = frames[start : start + CHUNK_FRAMES]
@@ -83,6 +84,7 @@ class VqcodecAdapter:
                     trade=trade,
                     before=writer.memory,
                     follows=writer.follows(1),
+                    carry=carry,
                 )
                 stream_bytes += writer.write(len(chunk), grids)
                 fixed_bits += sum(

@@ -102,7 +102,8 @@ def _read(video: Video) -> Frames:
 def _code(codec: Codec, frames: Frames) -> list[tuple[float, float, float]]:
     """Of each quality level, the lowest first: flicker inside, at borders, there unsmoothed."""
     chunks = [frames[start : start + CLIP_FRAMES] for start in range(0, len(frames), CLIP_FRAMES)]
-    coded = [codec.encode(chunk) for chunk in chunks]
+    carry = codec.carry()
+    coded = [codec.encode_batch([chunk], carry=carry)[0] for chunk in chunks]
     found = []
     for quality in range(1, len(codec.levels) + 1):
         decoded = [

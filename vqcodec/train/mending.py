@@ -225,7 +225,7 @@ class _Run:
     def _borders(self, chunks: Tensor, qualities: list[int]) -> Iterator[tuple[int, _Borders]]:
         """Quality levels, and the borders between chunks uint8 (N, 3, T, H, W) there."""
         sources = [np.ascontiguousarray(chunk) for chunk in chunks.movedim(1, -1).numpy()]
-        grids = self.codec.encode_batch(sources)
+        grids = self.codec.encode_batch(sources, carry=self.codec.carry())
         for quality in qualities:
             decoded = self.codec.decode_batch([levels[:quality] for levels in grids])
             seen = [
@@ -243,7 +243,8 @@ class _Run:
     def _video(self, clip: Tensor) -> _Video:
         """Of two chunks uint8 (3, 2 T, H, W)."""
         source = np.ascontiguousarray(clip.movedim(0, -1).numpy())
-        first, last = self.codec.encode_batch(list(np.split(source, 2)))
+        parts = list(np.split(source, 2))
+        first, last = self.codec.encode_batch(parts, carry=self.codec.carry())
         decoded = [self.codec.decode_batch([first[:q], last[:q]]) for q in self.qualities]
         return _Video(source, [(before, after) for before, after in decoded])
 

@@ -1,0 +1,144 @@
+"""vqcodec.carry: the error of a chunk's last frame goes on in the next one, less and less."""
+
+import io
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from video_builders import scene, write_video
+
+from vqcodec.carry import FADE, SHARE, Carry
+from vqcodec.codec import Codec
+from vqcodec.container import Reader
+from vqcodec.model import details
+from vqcodec.model.config import DetailConfig
+from vqcodec.transcode import encode_file
+
+CONFIG = DetailConfig(planes=2, step=64)
+
+
+def coefficients(seed, frames=8):
+    pixels = torch.from_numpy(np.random.default_rng(seed).normal(0, 9, (1, 3, frames, 16, 8)))
+    return details.analyse(pixels.float())
+
+
+def found(wanted):
+    return details.quantised(details.quantise(wanted, CONFIG, 2), CONFIG)
+
+
+def error(lacking, said):
+    """(3, F, H, W) of what is shown, in 8-bit values."""
+    return (255 * said.likely - details.synthesise(lacking))[0]
+
+
+def test_the_first_chunk_has_nothing_to_repeat():
+    first = coefficients(0)
+    assert torch.equal(Carry().onto(first), first)
+
+
+def test_what_is_wanted_of_the_next_begins_with_a_share_of_the_error():
+    first, second = coefficients(0), coefficients(1, frames=6)
+    carry = Carry()
+    carry.keep(first, found(first))
+    added = details.synthesise(carry.onto(second) - second)[0]
+    last = error(first, found(first))[:, -1]
+    assert last.abs().mean() > 3
+    for number in range(6):
+        torch.testing.assert_close(
+            added[:, number], SHARE * FADE**number * last, atol=1e-3, rtol=1e-3
+        )
+
+
+def test_the_error_is_that_of_what_is_true_not_of_what_was_wanted():
+    first, second = coefficients(0), coefficients(1)
+    carry = Carry()
+    carry.keep(first, found(first))
+    wanted = carry.onto(second)
+    carry.keep(second, found(wanted))
+    added = details.synthesise(carry.onto(coefficients(2)) - coefficients(2))[0, :, 0]
+    torch.testing.assert_close(
+        added, SHARE * error(second, found(wanted))[:, -1], atol=1e-3, rtol=1e-3
+    )
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    """The shipped model: ``tiny`` has no details."""
+    return Codec.load()
+
+
+def still(frames):
+    """A textured picture that stands still, with noise that does not."""
+    rng = np.random.default_rng(5)
+    picture = scene(1, 64, 64) // 2 + 64 + rng.normal(0, 12, (1, 64, 64, 3))
+    return (picture + rng.normal(0, 3, (frames, 64, 64, 3))).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def chunks():
+    return list(still(24).reshape(3, 8, 64, 64, 3))
+
+
+@pytest.mark.parametrize("effort", [0, 1])
+def test_errors_change_less_where_chunks_meet(shipped, chunks, effort):
+    def jump(**options):
+        grids = shipped.encode_batch(chunks, effort=effort, **options)
+        errors = [
+            shipped.decode(each).astype(float) - chunk
+            for each, chunk in zip(grids, chunks, strict=True)
+        ]
+        jumps = [after[0] - before[-1] for before, after in pairwise(errors)]
+        return np.sqrt(np.mean(np.square(jumps))), np.sqrt(np.mean(np.square(errors)))
+
+    alone, together = jump(), jump(carry=shipped.carry())
+    assert together[0] < 0.95 * alone[0]
+    assert together[1] < 1.02 * alone[1]  # and that costs little
+
+
+def test_codes_are_as_they_were(shipped, chunks):
+    alone, together = (
+        shipped.encode_batch(chunks, carry=carry) for carry in (None, shipped.carry())
+    )
+    codes = sum(not level.details for level in shipped.levels)
+    for one, other in zip(alone, together, strict=True):
+        for grid, same in zip(one[:codes], other[:codes], strict=True):
+            np.testing.assert_array_equal(grid, same)
+    for grid, same in zip(alone[0], together[0], strict=True):
+        np.testing.assert_array_equal(grid, same)
+    assert (alone[1][-1] != together[1][-1]).any()
+
+
+def test_levels_of_codes_alone_hand_on_nothing(shipped, chunks):
+    quality = shipped.default_quality
+    alone, together = (
+        shipped.encode_batch(chunks, quality, carry=carry) for carry in (None, shipped.carry())
+    )
+    for one, other in zip(alone, together, strict=True):
+        for grid, same in zip(one, other, strict=True):
+            np.testing.assert_array_equal(grid, same)
+
+
+def test_however_chunks_are_batched(shipped, chunks):
+    together = shipped.encode_batch(chunks, carry=shipped.carry())
+    carry = shipped.carry()
+    one_by_one = [shipped.encode_batch([chunk], carry=carry)[0] for chunk in chunks]
+    for one, other in zip(together, one_by_one, strict=True):
+        for grid, same in zip(one, other, strict=True):
+            # The order of sums may differ, and with it what is close to a threshold.
+            assert np.mean(grid != same) < 0.01
+
+
+def test_files_are_encoded_so(shipped, tmp_path):
+    frames = still(64)
+    write_video(tmp_path / "in.mkv", frames)
+    file = io.BytesIO()
+    quality = len(shipped.levels)
+    encode_file(tmp_path / "in.mkv", file, codec=shipped, quality=quality, effort=0)
+    second = list(Reader(io.BytesIO(file.getvalue()), lambda _header: shipped.prior))[1].grids()
+    halves = np.split(frames, 2)
+    with_it, without = (
+        shipped.encode_batch(halves, quality, carry=carry)[1] for carry in (shipped.carry(), None)
+    )
+    assert (second[-1] != without[-1]).sum() > 100
+    assert (second[-1] != with_it[-1]).sum() < 10  # as batches round otherwise
