@@ -60,7 +60,7 @@ EFFORTS := $(addprefix --codec vqcodec@,0 1 2 3 5 7)
 bench: $(READY)
 	$(BENCH) --root $(DATA)/eval --limit 64 $(addprefix --codec vqcodec@,0 3) $(PEERS) \
 	  --json cache/clips.json --report cache/report --plots docs/img
-	$(BENCH) --root $(DATA)/eval --mode videos --limit 48 --codec vqcodec@0 $(PEERS) --json cache/videos.json
+	$(BENCH) --root $(DATA)/eval --mode videos --codec vqcodec@0 $(PEERS) --json cache/videos.json
 	$(BENCH) --root $(DATA)/ucf101 --dataset authors --codec vqcodec@0 --codec vqcodec@3 $(PEERS) \
 	  --json cache/authors.json
 	$(BENCH) --root $(DATA)/eval --limit 8 $(EFFORTS) --json cache/efforts.json

@@ -4,9 +4,13 @@ An error that stays is seen far less than one that changes. Inside a chunk, erro
 slowly, as they are those of a cosine transform over all of its frames; from one chunk to the next
 they would change at once. So what details are to bring the first frames of a chunk to is not their
 source but, less and less, their source with the error that the frame before them ended with. This
-is of the encoder alone: what it writes is decoded as ever, each chunk on its own.
+is of the encoder alone: what it writes is decoded as ever, each chunk on its own. It costs some
+PSNR, so it is for the finest quality levels, where the rule and what mends leave most of a jump,
+and less of it for short chunks, of which it would be a large part. The error is that of details
+alone, before anything restores. Scene cuts on a border are not looked for.
 
-The shares were chosen on footage set aside from training (``docs/training-log.md``).
+The shares were chosen on videos of the validation part and of the training footage
+(``docs/training-log.md``).
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ from vqcodec.model.details import Quantised, analyse, synthesise
 
 SHARE = 0.7  # of the error that the first frame repeats
 FADE = 0.5  # the same for each frame after it
+PLANES = 3  # of details at least: with fewer, mending does
+WHOLE = 32  # frames; shorter chunks repeat less, in proportion
 
 
 class Carry:
@@ -35,7 +41,8 @@ class Carry:
         if self._error is None:
             return coefficients
         frames = coefficients.shape[1] // COLOURS
-        shares = SHARE * FADE ** torch.arange(frames, device=coefficients.device)
+        share = SHARE * min(1.0, frames / WHOLE)
+        shares = share * FADE ** torch.arange(frames, device=coefficients.device)
         return coefficients + analyse(self._error[:, :, None] * shares[:, None, None])
 
     def keep(self, coefficients: Tensor, found: Quantised) -> None:

@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqcodec.carry import Carry
+from vqcodec.carry import PLANES, Carry
 from vqcodec.entropy.context import Grid
 from vqcodec.entropy.prior import Prior
 from vqcodec.model.details import quantised
@@ -100,7 +100,7 @@ def search(
     lacking = network.lacking(clips, codes)
     if price is not None:
         price = freedom * price
-    if carry is None:
+    if carry is None or quality - count < PLANES:
         return (*codes, *_details(network, lacking, codes, quality - count, prior, price))
     assert network.config.details is not None
     planes = []

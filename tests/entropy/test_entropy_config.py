@@ -49,7 +49,7 @@ def test_digits_cover_the_entries(entries, high, low):
         ("entries", True),
         ("entries", 20.0),
         ("hidden", 0),
-        ("hidden", 513),
+        ("hidden", 257),
         ("embedding", 0),
         ("embedding", 385),  # two neighbours of it are too many inputs
         ("shift", -1),

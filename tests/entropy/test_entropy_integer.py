@@ -5,7 +5,7 @@ import pytest
 import torch
 from entropy_builders import PAPER, UNEVEN
 
-from vqcodec.entropy.config import MAX_HIDDEN, LevelPrior, PriorConfig
+from vqcodec.entropy.config import LevelPrior, PriorConfig
 from vqcodec.entropy.integer import ACTIVE, PRECISION, TABLE, Fast, Reference, scramble
 from vqcodec.entropy.synthetic import random_config, random_tensors
 
@@ -13,7 +13,7 @@ LARGEST = LevelPrior(
     stride_t=4,
     stride=4,
     entries=1000,
-    hidden=MAX_HIDDEN,
+    hidden=256,
     embedding=32,
     neighbours=((0, -1, 0, 0),) * 24,
     shifts=(16, 1, 16),

@@ -204,4 +204,4 @@ def test_odd_steps_look_at_the_even_ones_on_both_sides():
 def test_the_finest_level_is_twice_as_wide():
     config = prior_config(MODEL, hidden=12, embedding=7)
     assert [level.hidden for level in config.levels] == [12, 24, 24, 12, 12]
-    assert prior_config(MODEL, hidden=300, embedding=7).levels[1].hidden == MAX_HIDDEN
+    assert prior_config(MODEL, hidden=200, embedding=7).levels[1].hidden == MAX_HIDDEN

@@ -90,7 +90,7 @@ def _default(value: object) -> str:
 )
 @click.option(
     "--hidden",
-    type=click.IntRange(1, 512),
+    type=click.IntRange(1, 256),
     help="Width of a prior; twice that at the last level before the residual stages.",
 )
 @click.option("--planes", type=click.IntRange(1, MAX_PLANES), help="Planes of details.")

@@ -26,7 +26,7 @@ from vqcodec.entropy.details import (
 from vqcodec.errors import CheckpointError
 from vqcodec.limits import MAX_ENTRIES, MAX_LEVELS, MAX_PLANES
 
-MAX_HIDDEN = 512
+MAX_HIDDEN = 256
 MAX_INPUTS = 768  # 768 · 127² plus biases stays below 2^24, so float32 sums are exact
 MAX_REACH_T = 16  # of a neighbour, in steps of its level
 MAX_REACH = 64
@@ -56,7 +56,7 @@ class LevelPrior:
         stride_t: frames per grid step, a power of two in 1..64.
         stride: pixels per grid step, a power of two in 1..128.
         entries: codebook entries, 2..32768.
-        hidden: channels H of the hidden layers, 1..512.
+        hidden: channels H of the hidden layers, 1..256.
         embedding: channels e of an embedded neighbour; neighbours × e is at most 768.
         neighbours: the context; at least one. In the level itself only what is decoded before:
             dt < 0, or dt = 0 where an earlier pass may have been.

@@ -39,7 +39,7 @@ class PriorTraining(Settings):
     optimiser is Adam.
 
     Attributes:
-        hidden: channels of the hidden layers; twice as many, but at most 512, for the last level
+        hidden: channels of the hidden layers; twice as many, but at most 256, for the last level
             before the residual stages.
         embedding: channels of an embedded neighbour.
         memory: probability that a chunk may look at the chunk before it, where there is one.
@@ -47,7 +47,7 @@ class PriorTraining(Settings):
 
     chunks: int = 6000
     lr: float = 1e-2
-    hidden: int = 160
+    hidden: int = 96
     embedding: int = 32
     memory: float = 0.5
 
