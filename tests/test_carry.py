@@ -8,7 +8,7 @@ import pytest
 import torch
 from video_builders import scene, write_video
 
-from vqcodec.carry import FADE, PLANES, SHARE, WHOLE, Carry
+from vqcodec.carry import FADE, SHARE, WHOLE, Carry
 from vqcodec.codec import Codec
 from vqcodec.container import Reader
 from vqcodec.model import details
@@ -109,18 +109,24 @@ def test_codes_are_as_they_were(shipped, chunks):
     assert (alone[1][-1] != together[1][-1]).any()
 
 
-@pytest.mark.parametrize("planes", [0, PLANES - 1, PLANES])
-def test_coarser_levels_hand_on_nothing(shipped, chunks, planes):
-    quality = sum(not level.details for level in shipped.levels) + planes
+def test_levels_of_codes_alone_hand_on_nothing(shipped, chunks):
+    quality = shipped.default_quality
     alone, together = (
         shipped.encode_batch(chunks, quality, carry=carry) for carry in (None, shipped.carry())
     )
-    same = all(
-        np.array_equal(grid, again)
-        for one, other in zip(alone, together, strict=True)
-        for grid, again in zip(one, other, strict=True)
-    )
-    assert same == (planes < PLANES)
+    for one, other in zip(alone, together, strict=True):
+        for grid, same in zip(one, other, strict=True):
+            np.testing.assert_array_equal(grid, same)
+
+
+@pytest.mark.parametrize("missing", [1, 3])
+def test_a_lower_level_is_a_prefix_of_the_highest(shipped, chunks, missing):
+    quality = len(shipped.levels) - missing
+    whole = shipped.encode_batch(chunks, carry=shipped.carry())
+    part = shipped.encode_batch(chunks, quality, carry=shipped.carry())
+    for one, other in zip(whole, part, strict=True):
+        for grid, same in zip(one[:quality], other, strict=True):
+            np.testing.assert_array_equal(grid, same)
 
 
 def test_however_chunks_are_batched(shipped, chunks):

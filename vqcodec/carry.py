@@ -5,9 +5,9 @@ slowly, as they are those of a cosine transform over all of its frames; from one
 they would change at once. So what details are to bring the first frames of a chunk to is not their
 source but, less and less, their source with the error that the frame before them ended with. This
 is of the encoder alone: what it writes is decoded as ever, each chunk on its own. It costs some
-PSNR, so it is for the finest quality levels, where the rule and what mends leave most of a jump,
-and less of it for short chunks, of which it would be a large part. The error is that of details
-alone, before anything restores. Scene cuts on a border are not looked for.
+PSNR: less in short chunks, of which it would be a large part, and little at coarser quality levels,
+as the error is that of the finest: so a file cut to a level is as if it had been encoded at that. It
+is the error of details alone, before anything restores. Scene cuts on a border are not looked for.
 
 The shares were chosen on videos of the validation part and of the training footage
 (``docs/training-log.md``).
@@ -23,7 +23,6 @@ from vqcodec.model.details import Quantised, analyse, synthesise
 
 SHARE = 0.7  # of the error that the first frame repeats
 FADE = 0.5  # the same for each frame after it
-PLANES = 3  # of details at least: with fewer, mending does
 WHOLE = 32  # frames; shorter chunks repeat less, in proportion
 
 
@@ -50,6 +49,6 @@ class Carry:
 
         Args:
             coefficients: (1, 3 F, H, W), what it lacks in truth.
-            found: what details say of that.
+            found: what all planes of details say of that.
         """
         self._error = (255 * found.likely - synthesise(coefficients))[:, :, -1]

@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqcodec.carry import PLANES, Carry
+from vqcodec.carry import Carry
 from vqcodec.entropy.context import Grid
 from vqcodec.entropy.prior import Prior
 from vqcodec.model.details import quantised
@@ -91,16 +91,16 @@ def search(
         with torch.inference_mode(False):
             # Codes that are cheaper still would leave more to the details, which costs more.
             limited = trade if quality == count else min(trade, 1.0)
-            found = _Search(
+            searched = _Search(
                 network, clips.clone(), quality - count, limited, prior, before, follows
             )
-            codes = list(found.run(codes, rounds, STIFF / freedom))
+            codes = list(searched.run(codes, rounds, STIFF / freedom))
     if quality == count:
         return tuple(codes)
     lacking = network.lacking(clips, codes)
     if price is not None:
         price = freedom * price
-    if carry is None or quality - count < PLANES:
+    if carry is None:
         return (*codes, *_details(network, lacking, codes, quality - count, prior, price))
     assert network.config.details is not None
     planes = []
@@ -108,8 +108,11 @@ def search(
         one = slice(number, number + 1)
         wanted, its = carry.onto(lacking[one]), [grid[one] for grid in codes]
         worth = None if price is None else price[one]
-        planes.append(_details(network, wanted, its, quality - count, prior, worth))
-        carry.keep(lacking[one], quantised(planes[-1], network.config.details))
+        found = _details(network, wanted, its, quality - count, prior, worth)
+        planes.append(found)
+        if len(found) < network.config.details.planes:
+            found = network.details(wanted, network.config.details.planes)
+        carry.keep(lacking[one], quantised(found, network.config.details))
     return (*codes, *(torch.cat(plane) for plane in zip(*planes, strict=True)))
 
 
