@@ -6,7 +6,7 @@ they would change at once. So what details are to bring the first frames of a ch
 source but, less and less, their source with the error that the frame before them ended with. This
 is of the encoder alone: what it writes is decoded as ever, each chunk on its own. It costs some
 PSNR: less in short chunks, of which it would be a large part, and little at coarser quality levels,
-as the error is that of the finest: so a file cut to a level is as if it had been encoded at that. It
+as the error is that of the finest: so a file cut to a level is as if it had been encoded there. It
 is the error of details alone, before anything restores. Scene cuts on a border are not looked for.
 
 The shares were chosen on videos of the validation part and of the training footage
