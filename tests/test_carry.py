@@ -139,7 +139,8 @@ def test_however_chunks_are_batched(shipped, chunks):
             assert (grid != same).sum() < 10
 
 
-def test_files_are_encoded_so(shipped, tmp_path):
+def test_files_are_encoded_so(shipped, tmp_path, monkeypatch):
+    monkeypatch.setattr("vqcodec.transcode.BATCH_PIXELS", 1)  # a batch for each chunk
     frames = still(64)
     write_video(tmp_path / "in.mkv", frames)
     file = io.BytesIO()

@@ -134,6 +134,25 @@ def test_memory_is_what_the_writer_allows(priced, clips, monkeypatch):
     assert not any(before or any(batch) for before, batch in seen)
 
 
+def test_trials_hand_on_errors_as_files_do(priced, clips, monkeypatch):
+    seen = []
+    encode_batch = Codec.encode_batch
+
+    def spy(self, batch, *arguments, carry=None, **options):
+        seen.append((carry, len(batch)))
+        return encode_batch(self, batch, *arguments, carry=carry, **options)
+
+    monkeypatch.setattr(Codec, "encode_batch", spy)
+    monkeypatch.setattr("vqcodec.transcode.SEARCH_PIXELS", 1)  # a batch for each chunk
+    natural = encoded(clips[5], priced, quality=3)[1].nbytes
+    seen.clear()
+    encoded(clips[5], priced, target_size=round(0.65 * natural))
+    carries = {id(carry): carry for carry, _ in seen if carry is not None}
+    counts = [sum(n for carry, n in seen if carry is each) for each in carries.values()]
+    assert len(counts) > 1
+    assert set(counts) == {5}  # one for each trial, and one for the file, of all chunks
+
+
 @pytest.mark.parametrize("chunks", CHUNKS)
 def test_the_size_is_met(priced, clips, chunks):
     natural = encoded(clips[chunks], priced, quality=3)[1].nbytes

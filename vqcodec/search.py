@@ -97,38 +97,38 @@ def search(
             codes = list(searched.run(codes, rounds, STIFF / freedom))
     if quality == count:
         return tuple(codes)
-    lacking = network.lacking(clips, codes)
+    lacking, planes = network.lacking(clips, codes), quality - count
     if price is not None:
         price = freedom * price
     if carry is None:
-        return (*codes, *_details(network, lacking, codes, quality - count, prior, price))
+        found = network.details(lacking, planes)
+        return (*codes, *_priced(network, lacking, codes, found, prior, price))
     assert network.config.details is not None
-    planes = []
+    chosen = []
     for number in range(len(clips)):
         one = slice(number, number + 1)
-        wanted, its = carry.onto(lacking[one]), [grid[one] for grid in codes]
+        wanted, own = carry.onto(lacking[one]), [grid[one] for grid in codes]
+        every = network.details(wanted, network.config.details.planes)
         worth = None if price is None else price[one]
-        found = _details(network, wanted, its, quality - count, prior, worth)
-        planes.append(found)
-        if len(found) < network.config.details.planes:
-            found = network.details(wanted, network.config.details.planes)
-        carry.keep(lacking[one], quantised(found, network.config.details))
-    return (*codes, *(torch.cat(plane) for plane in zip(*planes, strict=True)))
+        found = _priced(network, wanted, own, every[:planes], prior, worth)
+        chosen.append(found)
+        said = found if len(found) == len(every) else every
+        carry.keep(lacking[one], quantised(said, network.config.details))
+    return (*codes, *(torch.cat(plane) for plane in zip(*chosen, strict=True)))
 
 
-def _details(
+def _priced(
     network: MSVQVAE,
     wanted: Tensor,
     codes: list[Tensor],
-    planes: int,
+    planes: list[Tensor],
     prior: Prior | None,
     price: Tensor | None,
 ) -> list[Tensor]:
-    """So many planes of wanted coefficients; with a price (B,) of a bit the last one is thrifty."""
-    found = network.details(wanted, planes)
-    if prior is not None and price is not None:
-        found[-1] = _last_plane(network, wanted, [*codes, *found], prior, price)
-    return found
+    """Planes of wanted coefficients, of which the last is thrifty where a bit has a price (B,)."""
+    if prior is None or price is None:
+        return planes
+    return [*planes[:-1], _last_plane(network, wanted, [*codes, *planes], prior, price)]
 
 
 def _worth(
