@@ -8,9 +8,9 @@ from scipy.ndimage import uniform_filter
 
 from vqcodec import metrics
 from vqcodec.container import Level
+from vqcodec.model.config import REACH
 from vqcodec.seam import (
     DETAIL_SHARE,
-    REACH,
     SHARE,
     SQUARE,
     Seams,

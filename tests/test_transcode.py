@@ -26,9 +26,9 @@ from vqcodec.errors import (
     UnsupportedError,
 )
 from vqcodec.model.checkpoint import load
-from vqcodec.model.config import MendingConfig
+from vqcodec.model.config import REACH, MendingConfig
 from vqcodec.model.mending import Mending
-from vqcodec.seam import REACH, joined
+from vqcodec.seam import joined
 from vqcodec.transcode import decode_file, encode_file
 from vqcodec.video import probe, read_frames
 

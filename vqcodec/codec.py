@@ -18,7 +18,8 @@ from vqcodec.entropy.details import COLOURS
 from vqcodec.errors import CheckpointError, QualityError
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model import registry
-from vqcodec.seam import REACH, Seams, across, rule
+from vqcodec.model.config import REACH
+from vqcodec.seam import Seams, across, rule
 from vqcodec.search import search
 
 Frames = NDArray[np.uint8]

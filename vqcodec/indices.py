@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from vqcodec.container import Header
 from vqcodec.container.file import VqvFile
 from vqcodec.container.file import open as open_file
 from vqcodec.entropy.prior import Prior
+from vqcodec.errors import ModelMismatchError
 from vqcodec.model import registry
-from vqcodec.model.prior import find_prior, load_prior
+from vqcodec.model.prior import load_prior
 
 
 def open(path: Path | str, model: Path | str | None = None) -> VqvFile:
@@ -34,3 +36,14 @@ def open(path: Path | str, model: Path | str | None = None) -> VqvFile:
         return load_prior(registry.find(model))
 
     return open_file(path, find)
+
+
+def find_prior(header: Header) -> Prior | None:
+    """The prior of the shipped model that a file names; None if that is not shipped or has none.
+
+    Raises:
+        CheckpointError: the model is damaged.
+    """
+    with contextlib.suppress(ModelMismatchError):
+        return load_prior(registry.find_by_id(header.model_id))
+    return None

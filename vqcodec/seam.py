@@ -23,6 +23,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from vqcodec.model.config import REACH
+
 if TYPE_CHECKING:
     from vqcodec.container import Level
 
@@ -30,7 +32,6 @@ Frames: TypeAlias = NDArray[np.uint8]  # (T, H, W, 3)
 # Takes and gives up to REACH frames before a border and as many after it.
 Mend: TypeAlias = Callable[[Frames, Frames], tuple[Frames, Frames]]
 
-REACH = 6  # frames on either side that may change; networks that mend are of that shape
 SHARE = 0.3  # of the jump that is taken off the frame at the border
 FADE = 0.6  # the same for each frame farther away
 MOTION = 56.0  # RMS of a jump, in grey levels, that is more likely motion than error,

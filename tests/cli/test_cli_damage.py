@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vqcodec.container.file import open as open_vqv
-from vqcodec.seam import REACH
+from vqcodec.model.config import REACH
 from vqcodec.video import read_frames
 
 LOSSLESS = ("--codec", "ffv1", "-q")

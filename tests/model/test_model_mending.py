@@ -12,6 +12,7 @@ from vqcodec.codec import Codec
 from vqcodec.model.checkpoint import export, load, save
 from vqcodec.model.config import (
     PRESETS,
+    REACH,
     DetailConfig,
     MendingConfig,
     ModelConfig,
@@ -20,7 +21,7 @@ from vqcodec.model.config import (
 from vqcodec.model.mending import Mending, as_pictures
 from vqcodec.model.network import MSVQVAE
 from vqcodec.model.restoration import Restoration
-from vqcodec.seam import REACH, Seams, joined, rule
+from vqcodec.seam import Seams, joined, rule
 
 PLAIN = dataclasses.replace(PRESETS["tiny"], details=DetailConfig(planes=2, step=40))
 SHAPE = MendingConfig(8, 1, detail_blocks=1)

@@ -28,10 +28,10 @@ import torch
 
 from vqcodec.container import verify
 from vqcodec.container.file import open as open_vqv
-from vqcodec.model.checkpoint import export, load, save
+from vqcodec.model.checkpoint import MODEL, export, load, save
 from vqcodec.model.config import PRESETS
 from vqcodec.model.network import MSVQVAE
-from vqcodec.train.loop import MODEL, STATE
+from vqcodec.train.loop import STATE
 from vqcodec.train.state import read_state
 from vqcodec.video import read_frames
 

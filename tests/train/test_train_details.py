@@ -16,10 +16,9 @@ from vqcodec.entropy.coder import decode, encode
 from vqcodec.entropy.details import CLASSES, CONTEXTS, ENTRIES, HIDDEN, SPACES, TIMES
 from vqcodec.entropy.loudness import DetailPrior, block_codes, block_means, scaled
 from vqcodec.errors import CheckpointError, OutputError
-from vqcodec.model.checkpoint import load
+from vqcodec.model.checkpoint import MODEL, load
 from vqcodec.train.config import RunOptions
 from vqcodec.train.details import STATE, DetailTraining, _Run, train_details
-from vqcodec.train.loop import MODEL
 from vqcodec.train.prior import PriorTraining, train_prior
 
 

@@ -15,13 +15,13 @@ from faults import largest_file
 from PIL import Image
 
 from vqcodec.errors import CheckpointError, DataError, OutputError
-from vqcodec.model.checkpoint import export, load, read_safetensors, save
+from vqcodec.model.checkpoint import MODEL, export, load, read_safetensors, save
 from vqcodec.model.config import PRESETS
 from vqcodec.model.network import MSVQVAE
 from vqcodec.train import loop
 from vqcodec.train import optimizer as optimizers
 from vqcodec.train.config import TrainConfig
-from vqcodec.train.loop import MODEL, STATE, train
+from vqcodec.train.loop import STATE, train
 from vqcodec.train.stills import Motion
 
 

@@ -13,10 +13,9 @@ from video_builders import scene, write_video
 
 from vqcodec.cli.train import train as command
 from vqcodec.errors import CheckpointError, DataError, OutputError
-from vqcodec.model.checkpoint import Checkpoint, load, save
+from vqcodec.model.checkpoint import MODEL, Checkpoint, load, save
 from vqcodec.model.config import DetailConfig, MendingConfig
 from vqcodec.train import optimizer as optimizers
-from vqcodec.train.loop import MODEL
 from vqcodec.train.mending import STATE, MendingTraining, train_mending
 
 

@@ -13,11 +13,10 @@ from train_recorder import Recorder, check_resuming, interrupt_at
 from vqcodec.cli.train import train as command
 from vqcodec.entropy.prior import Prior
 from vqcodec.errors import CheckpointError, OutputError
-from vqcodec.model.checkpoint import load
+from vqcodec.model.checkpoint import MODEL, load
 from vqcodec.train import codes as codes_module
 from vqcodec.train.codes import Codes, Sequences, encode_training, encode_validation
 from vqcodec.train.details import DetailTraining, train_details
-from vqcodec.train.loop import MODEL
 from vqcodec.train.prior import STATE, PriorTraining, _Grids, _Run, train_prior
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vqcodec.model.checkpoint import load
-from vqcodec.train.loop import MODEL, STATE
+from vqcodec.model.checkpoint import MODEL, load
+from vqcodec.train.loop import STATE
 from vqcodec.train.state import read_state
 
 SCRIPT = """

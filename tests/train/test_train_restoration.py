@@ -12,13 +12,13 @@ from train_recorder import Recorder, check_resuming, interrupt_at
 
 from vqcodec.cli.train import train as command
 from vqcodec.errors import CheckpointError, OutputError
-from vqcodec.model.checkpoint import load
+from vqcodec.model.checkpoint import MODEL, load
 from vqcodec.model.config import RestorationConfig
 from vqcodec.model.details import analyse, quantise, quantised
 from vqcodec.train import optimizer as optimizers
 from vqcodec.train.config import RunOptions, TrainConfig
 from vqcodec.train.details import DetailTraining, train_details
-from vqcodec.train.loop import MODEL, train
+from vqcodec.train.loop import train
 from vqcodec.train.prior import PriorTraining, train_prior
 from vqcodec.train.restoration import STATE, RestorationTraining, train_restoration
 

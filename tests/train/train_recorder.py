@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from vqcodec.errors import CheckpointError
-from vqcodec.model.checkpoint import read_safetensors
-from vqcodec.train.loop import MODEL
+from vqcodec.model.checkpoint import MODEL, read_safetensors
 
 
 @dataclasses.dataclass

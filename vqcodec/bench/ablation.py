@@ -16,6 +16,7 @@ from pathlib import Path
 
 from vqcodec.bench import render, schema, session, tables
 from vqcodec.bench.runner import Folders
+from vqcodec.model.checkpoint import MODEL
 
 # The rows of the paper's tables 2 and 3. "perceptual" stands for the loss chosen by --perceptual.
 ROWS: dict[str, tuple[str, ...]] = {
@@ -46,7 +47,7 @@ def train(name: str, arguments: argparse.Namespace) -> Path:
     ]
     with (out / "log.txt").open("a") as log:
         subprocess.run(command, stdout=log, stderr=log, check=True)
-    return out / "model.safetensors"
+    return out / MODEL
 
 
 def main() -> None:

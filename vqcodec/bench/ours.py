@@ -17,9 +17,9 @@ from vqcodec.codec import Codec
 from vqcodec.container import PACKERS, Header, Reader, Writer
 from vqcodec.errors import CheckpointError
 from vqcodec.model import registry
+from vqcodec.model.checkpoint import MODEL
 from vqcodec.seam import joined
 from vqcodec.search import MAX_EFFORT
-from vqcodec.train.loop import MODEL
 from vqcodec.transcode import CHUNK_FRAMES
 
 # Raise it when the same model codes or decodes otherwise: results of before are measured anew.

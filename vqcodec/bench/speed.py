@@ -29,7 +29,8 @@ from vqcodec.container import Reader
 from vqcodec.container.chunk import unpacked_ahead
 from vqcodec.container.cut import cut_file
 from vqcodec.model import checkpoint, registry
-from vqcodec.seam import REACH, joined
+from vqcodec.model.config import REACH
+from vqcodec.seam import joined
 from vqcodec.transcode import batched, encode_file
 
 BATCH = 8  # chunks through the network together

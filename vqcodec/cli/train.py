@@ -24,8 +24,8 @@ from vqcodec.train.config import (
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+    from vqcodec.train.config import Progress
     from vqcodec.train.details import DetailValidation
-    from vqcodec.train.loop import Progress
     from vqcodec.train.mending import MendingValidation
     from vqcodec.train.prior import PriorValidation
     from vqcodec.train.restoration import RestorationValidation

@@ -26,7 +26,7 @@ def verify(files: tuple[str, ...], quiet: bool, as_json: bool) -> int:
     from vqcodec.container import verify as check
     from vqcodec.container.file import open_binary
     from vqcodec.files import name_of
-    from vqcodec.model.prior import find_prior
+    from vqcodec.indices import find_prior
 
     code = 0
     for file in files:

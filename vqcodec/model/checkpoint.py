@@ -38,6 +38,7 @@ from vqcodec.model.header import read_header
 from vqcodec.model.network import MSVQVAE
 
 FORMAT = "vqcodec-model-1"
+MODEL = "model.safetensors"  # what training calls its file, in a folder of its own
 MAX_VALUES = 64_000_000  # of all weights and codebooks of a network
 
 _TRAINING_ONLY = ("usage", "total", "age")

@@ -20,6 +20,8 @@ from vqcodec.entropy.details import COLOURS, ENTRIES
 from vqcodec.errors import CheckpointError
 from vqcodec.limits import MAX_ENTRIES, MAX_LEVELS, MAX_PLANES
 
+REACH = 6  # frames on either side of a border between chunks that may change to mend it
+
 
 class Grid(NamedTuple):
     """One grid of indices, and so one quality level: what a file's header says of it.

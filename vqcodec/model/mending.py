@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vqcodec.model.config import MendingConfig
+from vqcodec.model.config import REACH, MendingConfig
 from vqcodec.model.strips import strips
-from vqcodec.seam import REACH
 
 _STRIDE = 2
 _FRAME = 3 * _STRIDE**2  # channels of a frame

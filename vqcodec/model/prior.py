@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from pathlib import Path
 
 import numpy as np
 
-from vqcodec.container import Header
 from vqcodec.entropy.config import PriorConfig
 from vqcodec.entropy.prior import Prior
-from vqcodec.errors import CheckpointError, ModelMismatchError
-from vqcodec.model import registry
+from vqcodec.errors import CheckpointError
 from vqcodec.model.header import read_header
 
 _PREFIX = "prior."
 _DTYPES = {"I8": np.int8, "I32": np.int32}
-
-
-def find_prior(header: Header) -> Prior | None:
-    """The prior of the shipped model that a file names; None if that is not shipped or has none.
-
-    Raises:
-        CheckpointError: the model is damaged.
-    """
-    with contextlib.suppress(ModelMismatchError):
-        return load_prior(registry.find_by_id(header.model_id))
-    return None
 
 
 def load_prior(path: Path) -> Prior | None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import vqcodec
 from vqcodec.errors import CheckpointError, ModelMismatchError
 from vqcodec.model.header import read_header
 
@@ -40,7 +39,7 @@ class Model:
 
 def weights_folder() -> Path:
     """Where checkpoints lie: inside an installed package, beside it in a source tree."""
-    package = Path(vqcodec.__file__).parent
+    package = Path(__file__).parents[1]
     installed = package / "weights"
     return installed if installed.is_dir() else package.parent / "weights"
 

@@ -14,6 +14,8 @@ from vqcodec.model.config import PRESETS
 RECONSTRUCTIONS = ("mse", "l1", "log-mse", "log-visible")
 PERCEPTUALS = ("vgg16", "ms-ssim", "none")
 OPTIMIZERS = ("adam", "muon")
+VALIDATION_CLIPS = 32
+CACHED_SIDE = 2  # footage is kept at twice the clip's size, so crops stay sharp
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,27 @@ class RunOptions:
     validate_every: int = 1000
     save_every: int = 500
     resume: bool = True
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands after a step.
+
+    Attributes:
+        step: optimiser steps done, earlier sessions included.
+        fraction: of the whole schedule, 0..1.
+        elapsed: seconds of wall time, earlier sessions included.
+        clips_per_second: over this session.
+        loss: total loss of the step.
+        lr: learning rate of the step.
+    """
+
+    step: int
+    fraction: float
+    elapsed: float
+    clips_per_second: float
+    loss: float
+    lr: float
 
 
 def merge(base: TrainConfig, changes: dict[str, Any]) -> TrainConfig:

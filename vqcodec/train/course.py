@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from vqcodec.errors import CheckpointError, OutputError
 from vqcodec.model import checkpoint as checkpoints
-from vqcodec.train.config import RunOptions
+from vqcodec.train.config import CACHED_SIDE, Progress, RunOptions
 from vqcodec.train.data import Footage, find_videos, prepare, split
-from vqcodec.train.loop import CACHED_SIDE, MODEL, Progress
 from vqcodec.train.state import read_state, save_state
 
 WARMUP = 50  # steps
@@ -216,7 +215,7 @@ class Course:
             if self.step % options.save_every == 0:
                 self._save()
         self._save()  # first: who sends SIGTERM may not wait for long
-        path = options.out / MODEL
+        path = options.out / checkpoints.MODEL
         checkpoints.save(finish(validate()), path)
         if fraction < 1:
             self.reporter.message(f"stopped at step {self.step}; run again to resume")

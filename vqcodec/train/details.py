@@ -25,10 +25,9 @@ from vqcodec.errors import CheckpointError
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model.config import DetailConfig
 from vqcodec.train.codes import Sequences
-from vqcodec.train.config import RunOptions
+from vqcodec.train.config import VALIDATION_CLIPS, RunOptions
 from vqcodec.train.course import Course, Reporter, Settings, footage_of, initial, make_folder
 from vqcodec.train.data import validation_clips
-from vqcodec.train.loop import VALIDATION_CLIPS
 from vqcodec.train.loudness import Collector, PlaneNetwork, Samples, count
 from vqcodec.train.process import stop_signals
 

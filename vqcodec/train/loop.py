@@ -6,7 +6,6 @@ import dataclasses
 import math
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,10 +17,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vqcodec import __version__
 from vqcodec.errors import CheckpointError, OutputError
-from vqcodec.model.checkpoint import Checkpoint, export, load, save, store
+from vqcodec.model.checkpoint import MODEL, Checkpoint, export, load, save, store
 from vqcodec.model.config import PRESETS, ModelConfig
 from vqcodec.model.network import MSVQVAE
-from vqcodec.train.config import RunOptions, TrainConfig
+from vqcodec.train.config import (
+    CACHED_SIDE,
+    VALIDATION_CLIPS,
+    Progress,
+    RunOptions,
+    TrainConfig,
+)
 from vqcodec.train.data import Augmentation, Clips, Footage, find_videos, prepare, split
 from vqcodec.train.data import validation_clips as cut_validation_clips
 from vqcodec.train.losses import perceptual_loss, reconstruction_loss
@@ -35,32 +40,8 @@ from vqcodec.train.stills import Motion, Stills
 from vqcodec.train.validation import Validation, validate
 
 STATE = "state.safetensors"
-MODEL = "model.safetensors"
-VALIDATION_CLIPS = 32
 LEVELS = 1  # marks the random numbers that choose quality levels
 PRIOR_FACTOR = 5.0  # of the learning rate, for a prior that learns on beside its network
-CACHED_SIDE = 2  # footage is kept at twice the clip's size, so crops stay sharp
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands after a step.
-
-    Attributes:
-        step: optimiser steps done, earlier sessions included.
-        fraction: of the whole schedule, 0..1.
-        elapsed: seconds of wall time, earlier sessions included.
-        clips_per_second: over this session.
-        loss: total loss of the step.
-        lr: learning rate of the step.
-    """
-
-    step: int
-    fraction: float
-    elapsed: float
-    clips_per_second: float
-    loss: float
-    lr: float
 
 
 class Reporter(Protocol):

@@ -21,11 +21,11 @@ from vqcodec.codec import Codec, Frames
 from vqcodec.errors import DataError
 from vqcodec.metrics import flicker
 from vqcodec.model import checkpoint as checkpoints
-from vqcodec.model.config import MendingConfig
+from vqcodec.model.config import REACH, MendingConfig
 from vqcodec.model.mending import Mending, as_pictures
-from vqcodec.seam import REACH, across, rule
+from vqcodec.seam import across, rule
 from vqcodec.train.codes import Sequences
-from vqcodec.train.config import RunOptions
+from vqcodec.train.config import VALIDATION_CLIPS, RunOptions
 from vqcodec.train.course import (
     Course,
     Reporter,
@@ -36,7 +36,6 @@ from vqcodec.train.course import (
     make_folder,
 )
 from vqcodec.train.data import validation_clips
-from vqcodec.train.loop import VALIDATION_CLIPS
 from vqcodec.train.optimizer import make_optimizer
 from vqcodec.train.process import stop_signals
 

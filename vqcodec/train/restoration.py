@@ -23,7 +23,7 @@ from vqcodec.model.config import RestorationConfig
 from vqcodec.model.details import Quantised, analyse, quantise, quantised
 from vqcodec.model.network import MSVQVAE
 from vqcodec.model.restoration import Restoration
-from vqcodec.train.config import RunOptions
+from vqcodec.train.config import VALIDATION_CLIPS, RunOptions
 from vqcodec.train.course import (
     Course,
     Reporter,
@@ -34,7 +34,6 @@ from vqcodec.train.course import (
     make_folder,
 )
 from vqcodec.train.data import Augmentation, Clips, validation_clips
-from vqcodec.train.loop import VALIDATION_CLIPS
 from vqcodec.train.optimizer import make_optimizer
 from vqcodec.train.process import stop_signals
 from vqcodec.train.validation import to_uint8
