@@ -59,7 +59,8 @@ def foresight(tiny, codec, video, tmp_path_factory):
     """``tiny`` with a prior that knows how often each index is in ``video``."""
     import dataclasses
 
-    from vqcodec.entropy.synthetic import fitted_tensors
+    from synthetic import fitted_tensors
+
     from vqcodec.model.checkpoint import load, save, store
     from vqcodec.video import read_frames
 

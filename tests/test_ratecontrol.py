@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from audio_builders import write_av
+from synthetic import fitted_prior
 from video_builders import Pipe, scene, write_video
 
 from vqcodec.codec import Codec
 from vqcodec.container import verify
-from vqcodec.entropy.synthetic import fitted_prior
 from vqcodec.model.checkpoint import export
 from vqcodec.model.config import PRESETS
 from vqcodec.model.network import MSVQVAE

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from detail_values import dequantise
+from synthetic import random_config, random_tensors
 from video_builders import scene
 
 from vqcodec.entropy.details import CONTEXTS, ENTRIES, Known
 from vqcodec.entropy.prior import Prior
-from vqcodec.entropy.synthetic import random_config, random_tensors
 from vqcodec.entropy.tables import costs_of
 from vqcodec.model.config import PRESETS, DetailConfig
 from vqcodec.model.details import analyse, by_block, quantise

@@ -25,7 +25,7 @@ CHUNK = 32  # frames; the paper's clip length, and our chunk length
 # Wang, Simoncelli, Bovik (2003), table of exponents for five scales. The 11-tap window needs 11
 # pixels at the coarsest scale, so a 64×64 frame has room for the first three; their exponents are
 # rescaled to sum to one.
-_MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _WINDOW_RADIUS = 5
 _WINDOW_SIGMA = 1.5
 
@@ -87,7 +87,7 @@ def ssim(reference: Frames, decoded: Frames) -> float:
 def ms_ssim_scales(height: int, width: int) -> int:
     """How many of MS-SSIM's five scales fit a frame: 3 at 64×64, 5 from 176×176 up, at least 1."""
     room = min(height, width) / (2 * _WINDOW_RADIUS + 1)
-    return max(1, min(len(_MS_SSIM_WEIGHTS), int(math.log2(room)) + 1 if room >= 1 else 1))
+    return max(1, min(len(MS_SSIM_WEIGHTS), int(math.log2(room)) + 1 if room >= 1 else 1))
 
 
 def ms_ssim(reference: Frames, decoded: Frames) -> float:
@@ -105,7 +105,7 @@ def ms_ssim(reference: Frames, decoded: Frames) -> float:
     if min(height, width) < 2 * _WINDOW_RADIUS + 1:
         raise ValueError(f"MS-SSIM needs frames of at least 11x11 pixels, not {width}x{height}")
     scales = ms_ssim_scales(height, width)
-    weights = np.array(_MS_SSIM_WEIGHTS[:scales]) / sum(_MS_SSIM_WEIGHTS[:scales])
+    weights = np.array(MS_SSIM_WEIGHTS[:scales]) / sum(MS_SSIM_WEIGHTS[:scales])
     a, b = reference.astype(np.float32), decoded.astype(np.float32)
     product = np.ones((a.shape[0], a.shape[3]))
     for scale, weight in enumerate(weights):

@@ -27,6 +27,7 @@ from vqcodec.model.registry import DEFAULT_EFFORT
 from vqcodec.ratecontrol import LEAST_EFFORT, Outcome, Survey, Target
 from vqcodec.video import FORMATS, Damage, format_of, open_sink, open_video
 from vqcodec.video.formats import choose
+from vqcodec.video.reader import DEFAULT_RATE
 from vqcodec.video.source import rereadable
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ Source = Path | str | BinaryIO
 CHUNK_FRAMES = 32  # the paper's clip: 2 s at 16 fps
 BATCH_PIXELS = 8 * CHUNK_FRAMES * 64 * 64  # chunks run through the network together up to this
 SEARCH_PIXELS = BATCH_PIXELS // 4  # the same where codes are searched for: some 100 MB a chunk
-DEFAULT_RATE = Fraction(16)
 
 
 @dataclass(frozen=True)

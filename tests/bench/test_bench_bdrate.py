@@ -90,8 +90,8 @@ def test_bootstrap_brackets_the_truth_and_repeats() -> None:
 
 def test_win_rate_counts_only_comparable_points() -> None:
     found = win_rate(_points(1), _points(0.7))
-    assert (found.wins, found.compared, found.below, found.above) == (60, 60, 20, 0)
+    assert (found.wins, found.compared, found.below) == (60, 60, 20)
     assert found.share == 1.0
     lost = win_rate(_points(0.7), _points(1))
-    assert (lost.wins, lost.compared, lost.above) == (0, 60, 20)
+    assert (lost.wins, lost.compared, lost.below) == (0, 60, 0)
     assert win_rate(_points(1), _points(9)).share is None

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from synthetic import fitted_prior
 from test_container_range import CONTENTS, HEADER, LEVELS, grids_of, reader, same, tags, written
 
 from vqcodec.container import Level, Reader, Writer, verify
 from vqcodec.container.cut import cut_file
-from vqcodec.entropy.synthetic import fitted_prior
 from vqcodec.errors import (
     ChecksumError,
     FormatError,

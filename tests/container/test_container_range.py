@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from synthetic import fitted_prior, random_prior
 
 from vqcodec.container import PACKERS, Header, Level, Lost, Reader, Salvage, Writer, verify
 from vqcodec.container.chunk import unpack_chunks, unpacked_ahead
@@ -18,7 +19,6 @@ from vqcodec.container.packers import unpack_prefix
 from vqcodec.container.range_payload import check, join, keep, split
 from vqcodec.container.repair import repair_file
 from vqcodec.entropy.coder import encode
-from vqcodec.entropy.synthetic import fitted_prior, random_prior
 from vqcodec.errors import (
     ChecksumError,
     FormatError,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+from synthetic import random_config, random_tensors
 
 from vqcodec.entropy.integer import Fast, Reference
 from vqcodec.entropy.prior import Prior
-from vqcodec.entropy.synthetic import random_config, random_tensors
 
 PAPER = ((8, 8, 64), (4, 4, 64))
 UNEVEN = ((4, 4, 21), (2, 4, 2), (2, 2, 3), (1, 1, 1000))  # strides, and entries no power of two

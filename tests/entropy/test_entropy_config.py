@@ -2,9 +2,9 @@ import dataclasses
 import json
 
 import pytest
+from synthetic import random_config
 
 from vqcodec.entropy.config import LevelPrior, PriorConfig
-from vqcodec.entropy.synthetic import random_config
 from vqcodec.errors import CheckpointError
 
 LEVEL = LevelPrior(

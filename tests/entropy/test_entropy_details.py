@@ -9,6 +9,7 @@ import pytest
 from entropy_builders import PAPER, random_grids, same, shapes_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic import random_config, random_tensors
 
 from vqcodec.entropy.coder import decode, encode
 from vqcodec.entropy.details import (
@@ -22,7 +23,6 @@ from vqcodec.entropy.details import (
 )
 from vqcodec.entropy.integer import TABLE
 from vqcodec.entropy.prior import Prior
-from vqcodec.entropy.synthetic import random_config, random_tensors
 from vqcodec.entropy.tables import Table, costs_of
 from vqcodec.errors import CheckpointError, FormatError
 

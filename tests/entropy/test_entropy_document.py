@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from entropy_builders import PAPER, UNEVEN, random_grids, same, shapes_of
+from synthetic import random_config, random_tensors
 
 from vqcodec.entropy.coder import encode
 from vqcodec.entropy.prior import Prior
-from vqcodec.entropy.synthetic import random_config, random_tensors
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "format.md"
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from entropy_builders import PAPER, UNEVEN
+from synthetic import random_config, random_tensors
 
 from vqcodec.entropy.config import LevelPrior, PriorConfig
 from vqcodec.entropy.integer import ACTIVE, PRECISION, TABLE, Fast, Reference, scramble
-from vqcodec.entropy.synthetic import random_config, random_tensors
 
 LARGEST = LevelPrior(
     stride_t=4,

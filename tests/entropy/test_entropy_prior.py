@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 from entropy_builders import PAPER, UNEVEN, random_grids, reference_prior, small_prior
+from synthetic import random_config, random_tensors
 
 from vqcodec.entropy.config import PriorConfig
 from vqcodec.entropy.prior import Prior
-from vqcodec.entropy.synthetic import random_config, random_tensors
 from vqcodec.errors import CheckpointError
 
 

@@ -9,12 +9,12 @@ import zlib
 from fractions import Fraction
 
 import numpy as np
+from synthetic import fitted_prior
 
 from vqcodec.audio import AudioFormat, AudioPacket
 from vqcodec.container import Header, Level, Reader, Writer
 from vqcodec.container.audio import pack_format, pack_packets
 from vqcodec.container.layout import END_CHUNK, Head, Tag, frame_chunk
-from vqcodec.entropy.synthetic import fitted_prior
 
 STRIDES = ((8, 8, 1024), (4, 4, 1024))
 LEVELS = tuple(Level(*level) for level in STRIDES)

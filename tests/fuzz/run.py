@@ -1,6 +1,6 @@
 """Feed mutated files to everything that reads ``.vqv``, and hold it to its promises.
 
-    PYTHONPATH=. python tests/fuzz/run.py [--inputs 200000] [--seed 0] [--skip 0]
+    PYTHONPATH=.:tests python tests/fuzz/run.py [--inputs 200000] [--seed 0] [--skip 0]
 
 Each input goes through ``Reader``, ``verify``, ``repair``, ``cut`` and ``decode`` with and without
 concealment (a stub stands in for the network). It must give the right result or a documented error,

@@ -125,7 +125,8 @@ def test_details_are_part_of_configuration_and_identity(network, tmp_path, check
 
 
 def test_a_prior_without_their_tables_is_refused(checkpoint, tmp_path):
-    from vqcodec.entropy.synthetic import random_config, random_tensors
+    from synthetic import random_config, random_tensors
+
     from vqcodec.model.checkpoint import store
 
     config = random_config([grid[:3] for grid in checkpoint.config.grids], 8, 4)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save as pack_tensors
+from synthetic import random_config, random_tensors
 
-from vqcodec.entropy.synthetic import random_config, random_tensors
 from vqcodec.errors import CheckpointError
 from vqcodec.model import checkpoint as module
 from vqcodec.model.checkpoint import load, read_safetensors, save, store

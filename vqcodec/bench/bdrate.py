@@ -104,12 +104,10 @@ def bd_rate(anchor: Curve, test: Curve, window: tuple[float, float] | None = Non
     return Delta(100 * (10**mean - 1), low, high)
 
 
-def bd_quality(anchor: Curve, test: Curve, window: tuple[float, float] | None = None) -> Delta:
+def bd_quality(anchor: Curve, test: Curve) -> Delta:
     """Mean difference in quality at equal rate, over the rates that both curves cover."""
     curves = [(np.log10(c.rate), c.quality) for c in (anchor, test)]
     spans = [(x[0], x[-1]) if len(x) else (np.inf, -np.inf) for x, _ in curves]
-    if window is not None:
-        spans.append((float(np.log10(window[0])), float(np.log10(window[1]))))
     low, high = max(s[0] for s in spans), min(s[1] for s in spans)
     mean = _mean_difference(curves[0], curves[1], low, high)
     if isinstance(mean, str):
@@ -167,7 +165,6 @@ def bootstrap_bd_rate(
     anchor: ClipPoints,
     test: ClipPoints,
     *,
-    window: tuple[float, float] | None = None,
     resamples: int = 500,
     confidence: float = 0.95,
     seed: int = 0,
@@ -184,7 +181,7 @@ def bootstrap_bd_rate(
     values = []
     for _ in range(resamples):
         draw = rng.integers(0, clips, clips)
-        delta = bd_rate(anchor.curve(draw), test.curve(draw), window)
+        delta = bd_rate(anchor.curve(draw), test.curve(draw))
         if delta.value is not None:
             values.append(delta.value)
     if len(values) < 0.9 * resamples:
@@ -202,13 +199,11 @@ class WinRate:
         wins: points where its quality is above the anchor's at the same rate.
         compared: points whose rate the anchor's curve for that clip covers.
         below: points cheaper than anything the anchor can do (not counted as wins).
-        above: points dearer than the anchor's dearest.
     """
 
     wins: int
     compared: int
     below: int
-    above: int
 
     @property
     def share(self) -> float | None:
@@ -218,7 +213,7 @@ class WinRate:
 
 def win_rate(anchor: ClipPoints, test: ClipPoints) -> WinRate:
     """Compare each point of each clip with the anchor's curve of the same clip."""
-    wins = compared = below = above = 0
+    wins = compared = below = 0
     for clip in range(test.rate.shape[1]):
         curve = anchor.clip_curve(clip)
         for rate, quality in zip(test.rate[:, clip], test.quality[:, clip], strict=True):
@@ -228,6 +223,4 @@ def win_rate(anchor: ClipPoints, test: ClipPoints) -> WinRate:
                 wins += int(quality > other)
             elif rate < curve.rate[0]:
                 below += 1
-            else:
-                above += 1
-    return WinRate(wins, compared, below, above)
+    return WinRate(wins, compared, below)

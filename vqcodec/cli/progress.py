@@ -17,14 +17,13 @@ class FrameProgress:
     Args:
         label: what is being done.
         quiet: show nothing.
-        unit: what is counted.
 
     Attributes:
         speed: frames a second from the first call to the latest.
     """
 
-    def __init__(self, label: str, *, quiet: bool, unit: str = "fps") -> None:
-        self._label, self._unit = label, unit
+    def __init__(self, label: str, *, quiet: bool) -> None:
+        self._label = label
         self._shown = not quiet and sys.stderr.isatty()
         self._bar: Progress | None = None
         self._began: float | None = None
@@ -39,7 +38,7 @@ class FrameProgress:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 TextColumn("{task.completed:.0f} frames"),
-                TextColumn("{task.fields[speed]:.0f} " + self._unit),
+                TextColumn("{task.fields[speed]:.0f} fps"),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
                 transient=True,

@@ -58,23 +58,20 @@ def decode(
     data: bytes,
     shapes: Sequence[Shape],
     previous: Sequence[Grid] | None = None,
-    levels: int | None = None,
 ) -> list[Grid]:
     """Inverse of :func:`encode`.
 
     Args:
         prior: the one it was encoded with.
-        data: a stream, or the beginning of one.
+        data: a stream, or its beginning up to the prefix length of a level.
         shapes: of the grids of all levels in ``data``.
         previous: as for the encoder.
-        levels: decode only that many. ``data`` then may be cut at any length from their
-            prefix length on; otherwise it must end where the last level's symbols do.
 
     Raises:
         FormatError: ``data`` does not hold exactly these grids.
         ValueError: shapes or previous grids that do not fit the prior.
     """
-    grids = decode_many(prior, [data], [shapes], [previous], levels)[0]
+    grids = decode_many(prior, [data], [shapes], [previous])[0]
     if isinstance(grids, FormatError):
         raise grids
     return grids
@@ -119,13 +116,12 @@ def decode_many(
     data: Sequence[bytes],
     shapes: Sequence[Sequence[Shape]],
     previous: Sequence[Sequence[Grid] | None],
-    levels: int | None = None,
     ends: Sequence[Sequence[int]] | None = None,
 ) -> list[list[Grid] | FormatError]:
     """Like :func:`decode` for chunks that do not wait for each other; faster than one by one.
 
     Args:
-        prior, data, shapes, previous, levels: as for :func:`decode`, of each chunk.
+        prior, data, shapes, previous: as for :func:`decode`, of each chunk.
         ends: prefix lengths of each chunk, which then must be right.
 
     Returns:
@@ -136,7 +132,7 @@ def decode_many(
     """
     decoded: dict[int, list[Grid] | FormatError] = {}
     for batch in _batches(shapes, len(prior.levels)):
-        wanted = list(shapes[batch[0]])[:levels]
+        wanted = shapes[batch[0]]
         codes = wanted[: len(prior.levels)]
         canvas = Canvas(prior.config, codes, [previous[i] for i in batch])
         readers = [_Reader(data[i]) for i in batch]
@@ -146,10 +142,9 @@ def decode_many(
                 high = _get(readers, network.high(hidden))
                 low = _get(readers, network.low(hidden, high.ravel()))
                 _store(canvas, run, high * level.low + low, level, readers)
-            if ends is not None and number + 1 < len(shapes[batch[0]]):
+            if ends is not None and number + 1 < len(wanted):
                 for i, reader in zip(batch, readers, strict=True):
                     reader.expect_end(ends[i][number])
-        whole = len(wanted) == len(shapes[batch[0]])
         for column, (i, reader) in enumerate(zip(batch, readers, strict=True)):
             grids = [canvas.grid(number)[column].astype(np.int16) for number in range(len(codes))]
             more = prior.details[: len(wanted) - len(codes)]
@@ -158,9 +153,9 @@ def decode_many(
                 assert planes is not None
                 frames = wanted[-1][0] // COLOURS
                 grids.append(planes.code(_PlaneReader(reader, plane.table, frames)))
-                if ends is not None and len(grids) < len(shapes[i]):
+                if ends is not None and len(grids) < len(wanted):
                     reader.expect_end(ends[i][len(grids) - 1])
-            decoded[i] = reader.error(whole) or grids
+            decoded[i] = reader.error() or grids
     return [decoded[i] for i in range(len(data))]
 
 
@@ -306,11 +301,11 @@ class _Reader:
     def fail(self, reason: str) -> None:
         self._error = self._error or FormatError(reason)
 
-    def error(self, whole: bool) -> FormatError | None:
-        """What is wrong with the stream, if anything; ``whole`` if it should end here."""
+    def error(self) -> FormatError | None:
+        """What is wrong with the stream, if anything; it should end here."""
         if self._error is None:
             needed = _length(self._data, *self._again.pos())
-            if len(self._data) < needed or (whole and len(self._data) != needed):
+            if len(self._data) != needed:
                 self.fail(f"{len(self._data)} bytes of range coding where {needed} are due")
         return self._error
 

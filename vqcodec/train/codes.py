@@ -21,7 +21,7 @@ from vqcodec.errors import OutputError
 from vqcodec.files import replacing
 from vqcodec.model.checkpoint import Checkpoint
 from vqcodec.model.network import MSVQVAE
-from vqcodec.train.data import Augmentation, Clips, Footage, fit_length, resize
+from vqcodec.train.data import Augmentation, Clips, Footage, centre_square, fit_length
 
 SEQUENCE = 4  # chunks, at most
 SHARD = 256  # chunks in a file of the cache, or a few more
@@ -160,10 +160,7 @@ def encode_validation(
     for item in footage:
         length = min(SEQUENCE, max(1, item.frames // frames)) * frames
         clip = fit_length(item.read(0, length), length)
-        height, width = clip.shape[1:3]
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        square = resize(clip[:, top : top + side, left : left + side], size)
+        square = centre_square(clip, size)
         parts.append(encode_sequence(network, _chunks(square, frames)))
     return Codes.join(parts)
 

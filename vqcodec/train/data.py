@@ -277,12 +277,16 @@ def validation_clips(footage: Sequence[Footage], *, frames: int, size: int, limi
     """The first clip of up to ``limit`` videos, centre square: uint8 (N, 3, T, size, size)."""
     clips = []
     for item in footage[:limit]:
-        clip = fit_length(item.read(0, frames), frames)
-        height, width = clip.shape[1:3]
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        clips.append(resize(clip[:, top : top + side, left : left + side], size))
+        clips.append(centre_square(fit_length(item.read(0, frames), frames), size))
     return torch.stack(clips)
+
+
+def centre_square(clip: np.ndarray, size: int) -> Tensor:
+    """The largest square in the middle, as :func:`resize` makes it."""
+    height, width = clip.shape[1:3]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return resize(clip[:, top : top + side, left : left + side], size)
 
 
 def fit_length(clip: np.ndarray, frames: int) -> np.ndarray:

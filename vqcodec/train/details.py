@@ -188,7 +188,7 @@ class _Run:
             stopped,
             lambda: self._train_step(coded),
             lambda: self._validate(coded, held),
-            lambda result: self._finished(coded, result),
+            self._finished,
         )
 
     def _train_step(self, coded: _Coded) -> float:
@@ -233,7 +233,7 @@ class _Run:
         return result, stored | tensors
 
     def _finished(
-        self, coded: _Coded, found: tuple[DetailValidation, dict[str, NDArray[Any]]]
+        self, found: tuple[DetailValidation, dict[str, NDArray[Any]]]
     ) -> checkpoints.Checkpoint:
         result, tensors = found
         config = dataclasses.replace(self.prior.config, planes=self.config.planes)

@@ -18,7 +18,6 @@ from vqcodec.visibility import visibility
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003
 _VGG_TAPS = (3, 8, 15)  # relu1_2, relu2_2, relu3_3 in torchvision's vgg16().features
 
 
@@ -74,12 +73,13 @@ def ms_ssim_loss(decoded: Tensor, clip: Tensor) -> Tensor:
     with torch.autocast(decoded.device.type, enabled=False):
         x, y = _frames(decoded.float()).clamp(0, 1), _frames(clip.float())
         scales = metrics.ms_ssim_scales(*x.shape[2:])
+        weights = metrics.MS_SSIM_WEIGHTS[:scales]
         product = x.new_ones(x.shape[:2])
         for scale in range(scales):
             luminance, structure = _ssim_terms(x, y)
             last = scale == scales - 1
             term = (luminance * structure if last else structure).mean((2, 3))
-            weight = MS_SSIM_WEIGHTS[scale] / sum(MS_SSIM_WEIGHTS[:scales])
+            weight = weights[scale] / sum(weights)
             product = product * term.clamp(min=1e-3) ** weight  # the slope at 0 is infinite
             if not last:
                 x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)

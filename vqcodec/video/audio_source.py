@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from av.packet import Packet
 
 AudioMode = Literal["opus", "copy", "none"]
-AUDIO_MODES = ("opus", "copy", "none")
 
 # Fullband speech and simple music stay pleasant at this rate, in mono only. It is the average that
 # a variable rate aims at: silence costs next to nothing.

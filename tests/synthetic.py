@@ -1,4 +1,4 @@
-"""Priors that nobody trained, for tests and measurements of speed."""
+"""Priors that nobody trained."""
 
 from __future__ import annotations
 
