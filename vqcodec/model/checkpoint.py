@@ -14,7 +14,6 @@ Never pickle: opening a checkpoint cannot run code. The metadata of the file:
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from vqcodec.entropy.prior import Prior
 from vqcodec.errors import CheckpointError
 from vqcodec.files import replacing
 from vqcodec.model.config import DetailConfig, MendingConfig, ModelConfig, RestorationConfig
+from vqcodec.model.digest import Stored, file_digest, hash_of
 from vqcodec.model.header import read_header
 from vqcodec.model.network import MSVQVAE
 
@@ -342,17 +342,19 @@ def _prefixed(prior: StoredPrior) -> dict[str, Tensor]:
 
 
 def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    """Hex of the hash of all that a file holds."""
-    optional = [key for key in ("prior", "prior_digest") if key in metadata]
-    return _hash(
-        "".join(f"{metadata[key]}\n" for key in ("config", "card", *optional)), tensors
-    ).hex()
+    return file_digest(metadata, _as_stored(tensors))
 
 
 def _hash(preamble: str, tensors: Mapping[str, Tensor]) -> bytes:
-    """SHA-256 of ``preamble`` and the name, dtype, shape and bytes of each tensor, by name."""
-    digest = hashlib.sha256(preamble.encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {_DTYPES[tensor.dtype]} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.digest()
+    return hash_of(preamble, _as_stored(tensors))
+
+
+def _as_stored(tensors: Mapping[str, Tensor]) -> dict[str, Stored]:
+    return {
+        name: Stored(
+            _DTYPES[tensor.dtype],
+            tuple(tensor.shape),
+            tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data,
+        )
+        for name, tensor in tensors.items()
+    }

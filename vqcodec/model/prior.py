@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from vqcodec.entropy.config import PriorConfig
 from vqcodec.entropy.prior import Prior
 from vqcodec.errors import CheckpointError
+from vqcodec.model.digest import Stored, file_digest
 from vqcodec.model.header import read_header
 
 _PREFIX = "prior."
@@ -28,18 +28,17 @@ def load_prior(path: Path) -> Prior | None:
     from safetensors import SafetensorError, deserialize
 
     try:
-        tensors = dict(deserialize(path.read_bytes()))  # type: ignore[no-untyped-call]
-        keys = ("config", "card", "prior", "prior_digest")
-        digest = hashlib.sha256("".join(f"{metadata[key]}\n" for key in keys).encode())
-        for name, tensor in sorted(tensors.items()):
-            digest.update(f"{name} {tensor['dtype']} {tensor['shape']}\n".encode())
-            digest.update(tensor["data"])
-        if digest.hexdigest() != metadata["digest"]:
+        found = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
+        tensors = {
+            name: Stored(tensor["dtype"], tuple(tensor["shape"]), tensor["data"])
+            for name, tensor in found
+        }
+        if file_digest(metadata, tensors) != metadata["digest"]:
             raise CheckpointError("damaged: its digest does not match")
         arrays = {
-            name.removeprefix(_PREFIX): np.frombuffer(
-                tensor["data"], _DTYPES[tensor["dtype"]]
-            ).reshape(tensor["shape"])
+            name.removeprefix(_PREFIX): np.frombuffer(tensor.data, _DTYPES[tensor.dtype]).reshape(
+                tensor.shape
+            )
             for name, tensor in tensors.items()
             if name.startswith(_PREFIX)
         }
