@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from vqcodec.chunkcoder import ChunkCoder
 from vqcodec.container import Header
 from vqcodec.container.packing import Packing
 
@@ -248,20 +249,10 @@ class Survey:
         length = len(self._sample) if self._is_whole else self._span
         total = 0
         for begin in range(0, len(self._sample), length):
-            packing, carry = self._new_packing(quality), self._codec.carry()
+            coder = ChunkCoder(self._codec, self._new_packing(quality), effort=self._effort)
             span = self._sample[begin : begin + length]
             for batch in self._batches(kept.frames for kept in span):
-                grids = self._codec.encode_batch(
-                    batch,
-                    quality,
-                    effort=self._effort,
-                    trade=trade,
-                    freedom=freedom,
-                    before=packing.memory,
-                    follows=packing.follows(len(batch)),
-                    carry=carry,
-                )
-                packed = packing.pack(list(zip(map(len, batch), grids, strict=True)))
+                _, packed = coder.code(batch, trade=trade, freedom=freedom)
                 total += sum(len(chunk.payload) for chunk in packed)
         return total
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
 import numpy as np
 
 from vqcodec.audio import NAMES, AudioFormat
+from vqcodec.chunkcoder import ChunkCoder
 from vqcodec.conceal import Piece, Pieces
 from vqcodec.container import Header, Losses, Reader, Writer, nearest_ratio
 from vqcodec.container.audio import find_format, pack_format, pack_packets
@@ -242,25 +243,15 @@ def encode_file(
             reader = stack.enter_context(opened(rewound()))
         chunks = audio_bytes = 0
         freedom = 1.0
-        carry = codec.carry()
         with Writer(
             file, header, packer=packer, prior=codec.prior, independent=independent
         ) as writer:
+            coder = ChunkCoder(codec, writer.packing, effort=effort)
             audio_bytes += _write_audio_format(writer, reader)
             for batch in batches(_chunks_of(reader, length)):
                 if steering is not None:
                     trade, freedom = steering.aim
-                grids = codec.encode_batch(
-                    batch,
-                    len(header.levels),
-                    effort=effort,
-                    trade=trade,
-                    freedom=freedom,
-                    before=writer.memory,
-                    follows=writer.follows(len(batch)),
-                    carry=carry,
-                )
-                packed = writer.pack(list(zip(map(len, batch), grids, strict=True)))
+                _, packed = coder.code(batch, trade=trade, freedom=freedom)
                 for chunk in packed:
                     audio_bytes += _write_audio(writer, reader, chunk.frames)
                     writer.write_packed(*chunk)

@@ -105,7 +105,7 @@ def test_packed_together_or_one_by_one_is_the_same(ranged, prior):
     file = io.BytesIO()
     with Writer(file, HEADER, prior=prior) as writer:
         for part in (CONTENTS[:3], [], CONTENTS[3:]):
-            for packed in writer.pack(part):
+            for packed in writer.packing.pack(part):
                 writer.write_packed(*packed)
     assert file.getvalue() == ranged
     chunks = list(reader(ranged, prior))
@@ -161,14 +161,14 @@ def test_memory_of_a_chunk_in_another_packer(prior):
 
 def test_the_writer_tells_its_memory(prior):
     writer = Writer(io.BytesIO(), HEADER, prior=prior)
-    assert writer.memory is None
+    assert writer.packing.memory is None
     for number in range(16):
         frames, grids = CONTENTS[number % len(CONTENTS)]
         writer.write(frames, grids)
         if number % 8 == 7:
-            assert writer.memory is None
+            assert writer.packing.memory is None
         else:
-            np.testing.assert_array_equal(writer.memory[0], grids[0])
+            np.testing.assert_array_equal(writer.packing.memory[0], grids[0])
 
 
 def test_packers_by_name(prior):

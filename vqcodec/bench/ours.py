@@ -13,6 +13,7 @@ import torch
 
 import vqcodec
 from vqcodec.bench.codecs import CodecMissingError, Encoded, Frames, UnknownCodecError
+from vqcodec.chunkcoder import ChunkCoder
 from vqcodec.codec import Codec
 from vqcodec.container import PACKERS, Header, Reader, Writer
 from vqcodec.errors import CheckpointError
@@ -73,20 +74,12 @@ class VqcodecAdapter:
         header = header_of(self._codec, frames, rate, int(quality))
         file = io.BytesIO()
         stream_bytes = fixed_bits = deflate_bytes = 0
-        carry = self._codec.carry()
         with Writer(file, header, prior=self._codec.prior) as writer:
+            coder = ChunkCoder(self._codec, writer.packing, effort=self._effort)
             for start in range(0, len(frames), CHUNK_FRAMES):
                 chunk = frames[start : start + CHUNK_FRAMES]
-                [grids] = self._codec.encode_batch(
-                    [chunk],
-                    len(levels),
-                    effort=self._effort,
-                    trade=trade,
-                    before=writer.memory,
-                    follows=writer.follows(1),
-                    carry=carry,
-                )
-                stream_bytes += writer.write(len(chunk), grids)
+                [grids], [packed] = coder.code([chunk], trade=trade)
+                stream_bytes += writer.write_packed(*packed)
                 fixed_bits += sum(
                     math.prod(grid.shape) * level.bits
                     for grid, level in zip(grids, levels, strict=True)

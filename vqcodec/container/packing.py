@@ -40,6 +40,9 @@ class Packing:
         prior: for ``range``; without one ``auto`` leaves that out.
         independent: let no chunk depend on the one before.
 
+    Attributes:
+        header: of the file.
+
     Raises:
         ValueError: no such packer, no prior for it, or a prior of other levels.
     """
@@ -57,7 +60,7 @@ class Packing:
             raise ValueError("the range packer needs a prior")
         if prior is not None and not fits(prior, header.levels):
             raise ValueError("the prior is of other levels than the header")
-        self._header = header
+        self.header = header
         self._prior = prior if packer in ("auto", "range") else None
         names = {"auto": tuple(PACKERS), "range": ("raw",)}
         self._others = names.get(packer, (packer,))
@@ -111,7 +114,7 @@ class Packing:
     def _with_less(self, grids: Sequence[Grid]) -> Sequence[Grid]:
         """Without the last plane of details that holds anything: a payload has its limits."""
         for number in reversed(range(len(grids))):
-            if self._header.levels[number].details and grids[number].any():
+            if self.header.levels[number].details and grids[number].any():
                 return [*grids[:number], np.zeros_like(grids[number]), *grids[number + 1 :]]
         raise AssertionError("codes fit as they are")
 
@@ -134,23 +137,23 @@ class Packing:
     def _smallest(
         self, frames: int, grids: Sequence[Grid], coded: tuple[Tag, bytes] | None
     ) -> Packed:
-        levels = self._header.levels
+        levels = self.header.levels
         packed = [] if coded is None else [coded]
         if coded is None or len(coded[1]) > CLEARLY_SMALLER * quick_bytes(grids, levels):
             packed.append(pack_smallest(self._others, grids, levels))
         tag, payload = min(packed, key=lambda pair: len(pair[1]))
-        if len(payload) > self._header.raw_bytes(frames):
+        if len(payload) > self.header.raw_bytes(frames):
             # A packer chosen by name must not break the bound on the size of a chunk either.
             tag, payload = pack_smallest(("raw",), grids, levels)
         return Packed(tag, frames, payload)
 
     def _checked(self, frames: int, grids: Sequence[Indices]) -> list[Grid]:
-        if not 1 <= frames <= self._header.max_frames:
-            raise ValueError(f"{frames} frames in a chunk, at most {self._header.max_frames} fit")
-        shapes = self._header.grid_shapes(frames)
+        if not 1 <= frames <= self.header.max_frames:
+            raise ValueError(f"{frames} frames in a chunk, at most {self.header.max_frames} fit")
+        shapes = self.header.grid_shapes(frames)
         if [grid.shape for grid in grids] != list(shapes):
             raise ValueError(f"grids of shapes {[g.shape for g in grids]}, expected {shapes}")
-        for grid, level in zip(grids, self._header.levels, strict=True):
+        for grid, level in zip(grids, self.header.levels, strict=True):
             if not np.issubdtype(grid.dtype, np.integer):
                 raise ValueError(f"grid of dtype {grid.dtype}")
             if grid.min() < 0 or grid.max() >= level.entries:

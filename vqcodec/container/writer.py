@@ -19,8 +19,7 @@ from vqcodec.container.layout import (
     Tag,
     frame_chunk,
 )
-from vqcodec.container.packers import Grid
-from vqcodec.container.packing import Indices, Packed, Packing
+from vqcodec.container.packing import Indices, Packing
 
 if TYPE_CHECKING:
     from vqcodec.entropy.prior import Prior
@@ -40,6 +39,8 @@ class Writer:
 
     Attributes:
         frames, nbytes: written so far.
+        packing: packs the next picture chunks, which are then to be written in that order with
+            nothing but ancillary chunks between them.
 
     Raises:
         ValueError: no such packer, or it lacks a prior.
@@ -54,7 +55,7 @@ class Writer:
         prior: Prior | None = None,
         independent: bool = False,
     ) -> None:
-        self._packing = Packing(header, packer, prior, independent)
+        self.packing = Packing(header, packer, prior, independent)
         self.header = header
         self.frames = self.nbytes = 0
         self._file = file
@@ -74,29 +75,7 @@ class Writer:
         Raises:
             ValueError: anything else.
         """
-        return self.write_packed(*self.pack([(frames, grids)])[0])
-
-    def pack(self, chunks: Sequence[tuple[int, Sequence[Indices]]]) -> list[Packed]:
-        """Pack the next picture chunks together, which is faster than one by one.
-
-        They are then to be written in this order, with nothing but ancillary chunks between them.
-
-        Args:
-            chunks: (frames, grids), as :meth:`write` takes them.
-
-        Raises:
-            ValueError: see :meth:`write`.
-        """
-        return self._packing.pack(chunks)
-
-    @property
-    def memory(self) -> Sequence[Grid] | None:
-        """Grids that the next chunk to be packed may depend on; None if it is to stand alone."""
-        return self._packing.memory
-
-    def follows(self, count: int) -> list[bool]:
-        """For each of the next chunks to be packed whether it may depend on the one before."""
-        return self._packing.follows(count)
+        return self.write_packed(*self.packing.pack([(frames, grids)])[0])
 
     def write_packed(self, tag: int, frames: int, payload: bytes) -> int:
         """Append a picture chunk as another file holds it; what is in it is not looked at.
