@@ -24,12 +24,12 @@ def coefficients(seed, frames=8):
 
 
 def found(wanted):
-    return details.quantised(details.quantise(wanted, CONFIG, 2), CONFIG)
+    return details.likely(details.quantise(wanted, CONFIG, 2), CONFIG)
 
 
 def error(lacking, said):
     """(3, F, H, W) of what details say, in 8-bit values."""
-    return (255 * said.likely - details.synthesise(lacking))[0]
+    return (details.synthesise(said) - details.synthesise(lacking))[0]
 
 
 def test_the_first_chunk_has_nothing_to_repeat():

@@ -9,6 +9,9 @@ PSNR: less in short chunks, of which it would be a large part, and little at coa
 as the error is that of the finest: so a file cut to a level is as if it had been encoded there. It
 is the error of details alone, before anything restores. Scene cuts on a border are not looked for.
 
+Only time matters here: errors stay coefficients of frequencies in space, which are the same in each
+chunk.
+
 The shares were chosen on videos of the validation part and of the training footage
 (``docs/training-log.md``).
 """
@@ -19,7 +22,7 @@ import torch
 from torch import Tensor
 
 from vqcodec.entropy.details import COLOURS
-from vqcodec.model.details import Quantised, analyse, synthesise
+from vqcodec.model.details import cosines
 
 SHARE = 0.7  # of the error that the first frame repeats
 FADE = 0.5  # the same for each frame after it
@@ -30,7 +33,7 @@ class Carry:
     """For consecutive chunks of one video, which are encoded in order."""
 
     def __init__(self) -> None:
-        self._error: Tensor | None = None
+        self._error: Tensor | None = None  # (1, 3, H, W), of frequencies in space
 
     def onto(self, coefficients: Tensor) -> Tensor:
         """What the next chunk lacks, (1, 3 F, H, W) coefficients → the same with part of the error.
@@ -41,14 +44,18 @@ class Carry:
             return coefficients
         frames = coefficients.shape[1] // COLOURS
         share = SHARE * min(1.0, frames / WHOLE)
-        shares = share * FADE ** torch.arange(frames, device=coefficients.device)
-        return coefficients + analyse(self._error[:, :, None] * shares[:, None, None])
+        fading = cosines(frames) @ (share * FADE ** torch.arange(frames, dtype=torch.float64))
+        added = self._error[:, :, None] * fading.to(coefficients)[:, None, None]
+        return coefficients + added.flatten(1, 2)
 
-    def keep(self, coefficients: Tensor, found: Quantised) -> None:
+    def keep(self, coefficients: Tensor, said: Tensor) -> None:
         """Take the error of a chunk's last frame.
 
         Args:
             coefficients: (1, 3 F, H, W), what it lacks in truth.
-            found: what all planes of details say of that.
+            said: what all planes of details say that it lacks.
         """
-        self._error = (255 * found.likely - synthesise(coefficients))[:, :, -1]
+        _, steps, height, width = coefficients.shape
+        errors = (said - coefficients).reshape(1, COLOURS, steps // COLOURS, height, width)
+        last = cosines(errors.shape[2])[:, -1].to(errors)
+        self._error = (errors * last[:, None, None]).sum(2)

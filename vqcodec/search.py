@@ -39,7 +39,7 @@ from torch import Tensor
 from vqcodec.carry import Carry
 from vqcodec.entropy.context import Grid
 from vqcodec.entropy.prior import Prior
-from vqcodec.model.details import quantised
+from vqcodec.model.details import likely
 from vqcodec.model.network import MSVQVAE
 from vqcodec.thrift import thrifty
 from vqcodec.visibility import visibility
@@ -113,7 +113,7 @@ def search(
         found = _priced(network, wanted, own, every[:planes], prior, worth)
         chosen.append(found)
         said = found if len(found) == len(every) else every
-        carry.keep(lacking[one], quantised(said, network.config.details))
+        carry.keep(lacking[one], likely(said, network.config.details))
     return (*codes, *(torch.cat(plane) for plane in zip(*chosen, strict=True)))
 
 

@@ -107,27 +107,41 @@ def quantise(coefficients: Tensor, config: DetailConfig, planes: int) -> list[Te
     return found
 
 
+def likely(symbols: Sequence[Tensor], config: DetailConfig) -> Tensor:
+    """Symbols of the first planes → what the coefficients most likely are, of 8-bit values."""
+    return _likely(_values(symbols), len(symbols) - 1, config)
+
+
 def quantised(symbols: Sequence[Tensor], config: DetailConfig) -> Quantised:
     """Symbols of the first planes, as :func:`quantise` returns them → what they say."""
+    values, plane = _values(symbols), len(symbols) - 1
+    pixels = synthesise(_likely(values, plane, config)) / 255
+    return Quantised(by_block(values), plane, config.step_at(plane), pixels)
+
+
+def _values(symbols: Sequence[Tensor]) -> Tensor:
+    """Symbols of the first planes → coefficients in whole steps of the last of them, int16."""
     arrays = [grid.to(torch.int16).cpu().numpy() for grid in symbols]
     values = np.zeros_like(arrays[0])
     for plane, grid in enumerate(arrays):
         values = refined(2 * values, grid, plane).astype(np.int16)
-    device, plane = symbols[0].device, len(symbols) - 1
-    step = config.step_at(plane)
-    pixels = synthesise(torch.from_numpy(config.likely(values)).to(device) * step) / 255
-    return Quantised(by_block(torch.from_numpy(values).to(device)), plane, step, pixels)
+    return torch.from_numpy(values).to(symbols[0].device)
+
+
+def _likely(values: Tensor, plane: int, config: DetailConfig) -> Tensor:
+    inside = torch.from_numpy(config.likely(values.cpu().numpy())).to(values.device)
+    return inside * config.step_at(plane)
 
 
 def _matrices(frames: int) -> tuple[Tensor, Tensor]:
     """Of a block's colours and pixels (192, 192), and of frames (F, F): a frequency a row."""
     colours = torch.tensor(_COLOURS, dtype=torch.float64)
     colours /= colours.norm(dim=1, keepdim=True)
-    side = _cosines(BLOCK)
-    return torch.kron(colours, torch.kron(side, side)), _cosines(frames)
+    side = cosines(BLOCK)
+    return torch.kron(colours, torch.kron(side, side)), cosines(frames)
 
 
-def _cosines(size: int) -> Tensor:
+def cosines(size: int) -> Tensor:
     """(size, size): the orthonormal cosine transform, a frequency a row (DCT-II)."""
     number = torch.arange(size, dtype=torch.float64)
     rows = (math.pi / size * number[:, None] * (number + 0.5)).cos() * math.sqrt(2 / size)
