@@ -160,8 +160,7 @@ def encode_validation(
     for item in footage:
         length = min(SEQUENCE, max(1, item.frames // frames)) * frames
         clip = fit_length(item.read(0, length), length)
-        square = centre_square(clip, size)
-        parts.append(encode_sequence(network, _chunks(square, frames)))
+        parts.append(encode_sequence(network, _chunks(centre_square(clip, size), frames)))
     return Codes.join(parts)
 
 

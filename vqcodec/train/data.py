@@ -275,10 +275,8 @@ class Clips:
 
 def validation_clips(footage: Sequence[Footage], *, frames: int, size: int, limit: int) -> Tensor:
     """The first clip of up to ``limit`` videos, centre square: uint8 (N, 3, T, size, size)."""
-    clips = []
-    for item in footage[:limit]:
-        clips.append(centre_square(fit_length(item.read(0, frames), frames), size))
-    return torch.stack(clips)
+    clips = (fit_length(item.read(0, frames), frames) for item in footage[:limit])
+    return torch.stack([centre_square(clip, size) for clip in clips])
 
 
 def centre_square(clip: np.ndarray, size: int) -> Tensor:
