@@ -44,7 +44,7 @@ class Codec:
     """
 
     def __init__(self, checkpoint: checkpoints.Checkpoint, *, device: str = "cpu") -> None:
-        self._device = _device(device)
+        self._device = find_device(device)
         with _NoDraws():
             self._network = checkpoint.build().to(self._device)
         self.model_id = checkpoint.model_id[:MODEL_ID_BYTES]
@@ -74,7 +74,7 @@ class Codec:
 
     @classmethod
     def _read(cls, path: Path, device: str) -> Codec:
-        _device(device)  # before the work of loading
+        find_device(device)  # before the work of loading
         checkpoint = checkpoints.load(path)
         try:
             return cls(checkpoint, device=device)
@@ -258,8 +258,12 @@ class _NoDraws(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _device(name: str) -> torch.device:
-    """The device called ``name``, tried out."""
+def find_device(name: str) -> torch.device:
+    """The device called ``name``, tried out.
+
+    Raises:
+        CheckpointError: there is none.
+    """
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()

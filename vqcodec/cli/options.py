@@ -121,10 +121,10 @@ class PositiveSeconds(Seconds):
 
 
 class Number(click.FloatRange):
-    """A number that is not negative, or positive if ``min_open``."""
+    """A number up to ``most`` that is not negative, or positive if ``min_open``."""
 
-    def __init__(self, *, min_open: bool = False) -> None:
-        super().__init__(0, MOST, min_open=min_open)
+    def __init__(self, *, min_open: bool = False, most: float = MOST) -> None:
+        super().__init__(0, most, min_open=min_open)
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
