@@ -16,9 +16,9 @@ from vqcodec.bench.codecs import CodecMissingError, Encoded, Frames, UnknownCode
 from vqcodec.codec import Codec
 from vqcodec.container import PACKERS, Header, Reader, Writer
 from vqcodec.errors import CheckpointError
+from vqcodec.limits import DEFAULT_EFFORT, MAX_EFFORT
 from vqcodec.model import registry
 from vqcodec.seam import joined
-from vqcodec.search import MAX_EFFORT
 from vqcodec.train.loop import MODEL
 from vqcodec.transcode import CHUNK_FRAMES
 
@@ -44,7 +44,7 @@ class VqcodecAdapter:
 
     def __init__(self, name: str) -> None:
         verb, _, model_name = name.partition(":")
-        effort = verb.partition("@")[2] or str(registry.DEFAULT_EFFORT)
+        effort = verb.partition("@")[2] or str(DEFAULT_EFFORT)
         if effort not in map(str, range(MAX_EFFORT + 1)):
             raise UnknownCodecError(f"{name}: efforts are 0 to {MAX_EFFORT}")
         model = model_name or None
