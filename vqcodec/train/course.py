@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec.codec import find_device
-from vqcodec.errors import CheckpointError, OutputError, SettingError
+from vqcodec.errors import CheckpointError, SettingError
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.train.config import RunOptions, check_seed
 from vqcodec.train.data import Footage, find_videos, prepare, split
@@ -101,18 +101,6 @@ def initial(options: RunOptions, stage: str) -> checkpoints.Checkpoint:
     if options.init is None:
         raise CheckpointError(f"{stage} is for a checkpoint: none was given")
     return checkpoints.load(options.init)
-
-
-def make_folder(folder: Path) -> None:
-    """Make the folder of a run.
-
-    Raises:
-        OutputError: that cannot be.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: {error.strerror}") from error
 
 
 def footage_of(

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from vqcodec.entropy.loudness import block_codes, block_means
 from vqcodec.entropy.prior import Prior
 from vqcodec.errors import CheckpointError
+from vqcodec.files import make_folder
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model.config import DetailConfig
 from vqcodec.train.codes import Sequences
 from vqcodec.train.config import RunOptions, checked
-from vqcodec.train.course import Course, Reporter, Settings, footage_of, initial, make_folder
+from vqcodec.train.course import Course, Reporter, Settings, footage_of, initial
 from vqcodec.train.data import validation_clips
 from vqcodec.train.loop import VALIDATION_CLIPS
 from vqcodec.train.loudness import Collector, PlaneNetwork, Samples, count

@@ -18,7 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vqcodec import __version__
 from vqcodec.codec import find_device
-from vqcodec.errors import CheckpointError, OutputError, SettingError
+from vqcodec.errors import CheckpointError, SettingError
+from vqcodec.files import make_folder
 from vqcodec.model.checkpoint import Checkpoint, export, load, save, store
 from vqcodec.model.config import PRESETS, ModelConfig
 from vqcodec.model.network import MSVQVAE
@@ -134,10 +135,7 @@ class _Run:
         )
         self.step, self.elapsed = 0, 0.0
         self.stills = self._stills()
-        try:
-            options.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{options.out}: {error.strerror}") from error
+        make_folder(options.out)
         # After all that can fail at once: decoding may take hours.
         self.train_set, validation_set = self._footage()
         self.validation_clips = cut_validation_clips(

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vqcodec.codec import Codec, Frames
 from vqcodec.errors import DataError, SettingError
+from vqcodec.files import make_folder
 from vqcodec.metrics import flicker
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model.config import MendingConfig
@@ -33,7 +34,6 @@ from vqcodec.train.course import (
     autocast,
     footage_of,
     initial,
-    make_folder,
 )
 from vqcodec.train.data import validation_clips
 from vqcodec.train.loop import VALIDATION_CLIPS

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vqcodec.errors import SettingError
+from vqcodec.files import make_folder
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.train.codes import Codes, encode_training, encode_validation
 from vqcodec.train.config import RunOptions, checked
-from vqcodec.train.course import Course, Reporter, Settings, footage_of, initial, make_folder
+from vqcodec.train.course import Course, Reporter, Settings, footage_of, initial
 from vqcodec.train.prior_network import PriorNetwork, extends, prior_config
 from vqcodec.train.process import stop_signals
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from vqcodec.errors import SettingError
+from vqcodec.files import make_folder
 from vqcodec.metrics import psnr
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model.config import RestorationConfig
@@ -32,7 +33,6 @@ from vqcodec.train.course import (
     autocast,
     footage_of,
     initial,
-    make_folder,
 )
 from vqcodec.train.data import Augmentation, Clips, validation_clips
 from vqcodec.train.loop import VALIDATION_CLIPS
