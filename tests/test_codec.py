@@ -104,6 +104,31 @@ def test_impossible_grids_are_refused(codec):
             codec.decode(grids)
 
 
+@pytest.mark.parametrize("count", [-1, 0, 17])
+def test_no_more_frames_than_there_are(codec, count):
+    grids = codec.encode(np.zeros((16, 16, 16, 3), np.uint8))
+    with pytest.raises(ValueError, match=f"{count} frames of a chunk of 16"):
+        codec.decode(grids, count)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"effort": -1},
+        {"effort": 10},
+        {"trade": -0.1},
+        {"trade": float("nan")},
+        {"freedom": -0.1},
+        {"freedom": 1.1},
+        {"freedom": float("nan")},
+    ],
+)
+def test_a_search_has_its_limits(codec, options):
+    frames = np.zeros((8, 16, 16, 3), np.uint8)
+    with pytest.raises(ValueError, match=next(iter(options))):
+        codec.encode_batch([frames], **options)
+
+
 def test_quality_levels_are_nested(codec):
     frames = noise(16)
     grids = codec.encode(frames)

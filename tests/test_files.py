@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from vqcodec.errors import OutputError
-from vqcodec.files import name_of, replacing
+from vqcodec.files import make_folder, name_of, replacing
 
 
 def listing(folder):
@@ -152,6 +152,20 @@ def test_a_read_only_folder(tmp_path, monkeypatch):
 
     monkeypatch.setattr("tempfile.mkstemp", refuse)  # as root, a mode would stop nobody
     assert refusal(tmp_path / "out.vqv") == f"{tmp_path / 'out.vqv'}: Permission denied"
+
+
+def test_folders_are_made_with_those_they_lie_in(tmp_path):
+    for _ in range(2):
+        make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    for path, reason in (("file", "File exists"), ("file/below", "Not a directory")):
+        with pytest.raises(OutputError) as caught:
+            make_folder(tmp_path / path)
+        assert str(caught.value) == f"{tmp_path / path}: {reason}"
 
 
 def test_names_of_streams(tmp_path):

@@ -5,9 +5,10 @@ import pytest
 import torch
 from video_builders import scene
 
+from vqcodec.limits import MAX_EFFORT
 from vqcodec.model.checkpoint import load
 from vqcodec.model.registry import find as find_model
-from vqcodec.search import MAX_EFFORT, THRIFT, _waiting, search
+from vqcodec.search import THRIFT, _waiting, search
 from vqcodec.visibility import visibility
 
 

@@ -1,6 +1,7 @@
 """Whole files: any video to ``.vqv`` and ``.vqv`` to any video."""
 
 import io
+import math
 from dataclasses import replace
 from fractions import Fraction
 
@@ -128,10 +129,54 @@ def test_a_start_behind_the_end(video, codec, coded, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_times_that_make_no_sense(coded, codec, tmp_path):
-    for options in ({"start": -1}, {"duration": 0}):
+@pytest.mark.parametrize("option", ["start", "duration"])
+@pytest.mark.parametrize("seconds", [-1, math.inf, math.nan])
+def test_times_that_make_no_sense(video, coded, codec, tmp_path, option, seconds):
+    for work, source in ((encode_file, video), (decode_file, coded)):
         with pytest.raises(ValueError, match="must be positive"):
-            decode_file(coded, tmp_path / "x.mp4", codec=codec, **options)
+            work(source, tmp_path / "x.mp4", codec=codec, **{option: seconds})
+    with pytest.raises(ValueError, match="must be positive"):
+        decode_file(coded, tmp_path / "x.mp4", codec=codec, duration=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"effort": -1}, r"effort must be an integer in 0\.\.9"),
+        ({"effort": 10}, r"effort must be an integer in 0\.\.9"),
+        ({"effort": 2.5}, r"effort must be an integer in 0\.\.9"),
+        ({"effort": 1, "trade": -0.1}, "trade must be a number from 0 on"),
+        ({"effort": 1, "trade": math.nan}, "trade must be"),
+        ({"effort": 1, "trade": math.inf}, "trade must be"),
+        ({"bitrate": 0}, "bitrate"),
+        ({"bitrate": -1}, "bitrate"),
+        ({"bitrate": math.nan}, "bitrate"),
+        ({"bitrate": math.inf}, "bitrate"),
+        ({"target_size": 0}, "target_size"),
+        ({"target_size": -1}, "target_size"),
+        ({"target_size": 1000, "bitrate": 10}, "either target_size or bitrate"),
+        ({"quality": 0}, "quality levels 1 to"),
+        ({"rate": 0}, "rate must be above 0"),
+        ({"rate": -1}, "rate must be above 0"),
+        ({"rate": math.inf}, "rate must be above 0"),
+        ({"width": 0}, "must be positive"),
+        ({"fit": "best"}, "fit must be one of"),
+        ({"audio": "mp3"}, "audio must be one of"),
+        ({"packer": "zip"}, "no packer 'zip'"),
+    ],
+)
+def test_settings_out_of_range(video, codec, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        encode_file(video, tmp_path / "x.vqv", codec=codec, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [(0, 0), (-8, 8), (64, 0)])
+def test_sizes_that_no_picture_has(coded, codec, tmp_path, size):
+    with pytest.raises(ValueError, match="sides must be positive"):
+        decode_file(coded, tmp_path / "x.mp4", codec=codec, size=size)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("packer", ["raw", "deflate", "zstd"])

@@ -45,7 +45,7 @@ class Codec:
     """
 
     def __init__(self, checkpoint: checkpoints.Checkpoint, *, device: str = "cpu") -> None:
-        self._device = _device(device)
+        self._device = find_device(device)
         with _NoDraws():
             self._network = checkpoint.build().to(self._device)
         self.model_id = checkpoint.model_id[:MODEL_ID_BYTES]
@@ -75,7 +75,7 @@ class Codec:
 
     @classmethod
     def _read(cls, path: Path, device: str) -> Codec:
-        _device(device)  # before the work of loading
+        find_device(device)  # before the work of loading
         checkpoint = checkpoints.load(path)
         try:
             return cls(checkpoint, device=device)
@@ -101,7 +101,8 @@ class Codec:
         The grids are of any quality level: the first ones, as many as there are.
 
         Raises:
-            ValueError: grids that no clip encodes to, or an index outside its codebook.
+            ValueError: grids that no clip encodes to, an index outside its codebook, or a number
+                of ``frames`` that is not in the chunk.
         """
         return self.decode_batch([grids], [frames])[0]
 
@@ -144,6 +145,10 @@ class Codec:
                 none by default.
             carry: where the chunks are consecutive, what those before hand on to them; one for
                 each video.
+
+        Raises:
+            QualityError: the model has no such quality level.
+            ValueError: see :meth:`encode`; or effort, trade or freedom out of range.
         """
         count = len(self.levels_at(quality))
         batch = torch.from_numpy(np.stack([self._padded(frames) for frames in chunks]))
@@ -169,7 +174,11 @@ class Codec:
         chunks: Sequence[Sequence[NDArray[np.integer]]],
         frames: Sequence[int | None] | None = None,
     ) -> list[Frames]:
-        """Decode chunks of one shape together; faster than one by one."""
+        """Decode chunks of one shape together; faster than one by one.
+
+        Raises:
+            ValueError: see :meth:`decode`.
+        """
         for grids in chunks:
             self._check(grids)
         stacked = [
@@ -179,6 +188,9 @@ class Codec:
         clips = self._network.decode(stacked).mul_(255).add_(0.5).to(torch.uint8)
         arrays = clips.permute(0, 2, 3, 4, 1).cpu().numpy()
         lengths = frames if frames is not None else [None] * len(chunks)
+        for length in lengths:
+            if length is not None and not 1 <= length <= arrays.shape[1]:
+                raise ValueError(f"{length} frames of a chunk of {arrays.shape[1]}")
         return [
             np.ascontiguousarray(array[:length])
             for array, length in zip(arrays, lengths, strict=True)
@@ -259,8 +271,12 @@ class _NoDraws(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _device(name: str) -> torch.device:
-    """The device called ``name``, tried out."""
+def find_device(name: str) -> torch.device:
+    """The device called ``name``, tried out.
+
+    Raises:
+        CheckpointError: there is none.
+    """
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()

@@ -1,8 +1,9 @@
-"""Every error a user can meet, each with its own documented exit code.
+"""Every error a user can meet, each with a documented exit code (``vqcodec --help``).
 
 The library raises these; the command line prints ``str(error)`` as one line and exits with
 ``error.exit_code``. A message says what went wrong and where (file, byte offset, chunk, time).
-Exit code 1 is left to the interpreter and 2 to Click's usage errors.
+Exit code 1 says that something went wrong which nobody expected, as when the interpreter ends with
+it, and 2 that what was asked for is wrong, as with Click's own errors.
 """
 
 from __future__ import annotations
@@ -16,6 +17,12 @@ class VqcodecError(Exception):
 
 class QualityError(VqcodecError, ValueError):
     """A quality level that the model, or the file, does not have: wrong usage."""
+
+    exit_code = 2
+
+
+class SettingError(VqcodecError, ValueError):
+    """A setting of training that is out of range or does not go with the others: wrong usage."""
 
     exit_code = 2
 

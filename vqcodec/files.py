@@ -63,6 +63,18 @@ def replacing(path: Path, *, force: bool = False, folder: bool = False) -> Itera
             _remove(temporary)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those that it is to lie in, if they are not there.
+
+    Raises:
+        OutputError: that cannot be.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror or error}") from error
+
+
 @contextlib.contextmanager
 def writing(target: Path | str | BinaryIO, *, force: bool = False) -> Iterator[BinaryIO]:
     """Yield the stream itself, or a file that takes the place of ``target`` at the end.

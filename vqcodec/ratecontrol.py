@@ -56,10 +56,18 @@ class Target:
     Attributes:
         nbytes: size.
         kbps: kilobits (1000) per second.
+
+    Raises:
+        ValueError: it is not one number above 0.
     """
 
     nbytes: int | None = None
     kbps: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.nbytes, self.kbps) if value is not None]
+        if len(given) != 1 or not 0 < given[0] < inf:
+            raise ValueError("either target_size or bitrate must be given, and above 0")
 
     def bytes_of(self, header: Header, frames: int) -> float:
         """Size of a file with so many frames."""

@@ -39,12 +39,12 @@ from torch import Tensor
 from vqcodec.carry import Carry
 from vqcodec.entropy.context import Grid
 from vqcodec.entropy.prior import Prior
+from vqcodec.limits import check_search
 from vqcodec.model.details import likely
 from vqcodec.model.network import MSVQVAE
 from vqcodec.thrift import thrifty
 from vqcodec.visibility import visibility
 
-MAX_EFFORT = 9
 _ROUNDS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24)  # by effort
 STIFF = 3.0  # at first, when searching freely
 LOOSEN, TIGHTEN = 1.2, 2.0
@@ -79,7 +79,11 @@ def search(
         before: grids of the chunk before the first clip, if the prior may look at them.
         follows: for each clip whether the prior may look at the chunk before it; none by default.
         carry: where the clips are consecutive, what the one before the first hands on to them.
+
+    Raises:
+        ValueError: effort, trade or freedom out of range.
     """
+    check_search(effort, trade, freedom)
     count = min(quality, len(network.config.code_grids))
     codes = list(network.encode(clips, count))
     rounds = _ROUNDS[effort]

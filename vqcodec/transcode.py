@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from itertools import groupby, islice
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
 
@@ -23,13 +24,14 @@ from vqcodec.container.file import reading
 from vqcodec.container.layout import MAX_FRAMES, Tag
 from vqcodec.errors import CheckpointError, FormatError, ModelMismatchError, SourceError
 from vqcodec.files import replacing, writing
+from vqcodec.limits import DEFAULT_EFFORT, check_search
 from vqcodec.memory import DEFAULT_MEMORY, Allowance, output_bytes
-from vqcodec.model.registry import DEFAULT_EFFORT
 from vqcodec.ratecontrol import LEAST_EFFORT, Outcome, Survey, Target
 from vqcodec.video import FORMATS, Damage, format_of, open_sink, open_video
 from vqcodec.video.formats import choose
 from vqcodec.video.reader import DEFAULT_RATE
 from vqcodec.video.source import rereadable
+from vqcodec.video.timing import check_part
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec, Frames
@@ -175,7 +177,12 @@ def encode_file(
         CheckpointError: the model cannot be loaded, or lacks what ``packer`` needs.
         QualityError: the model has no such quality level.
         FormatError: the pictures are larger, or the rate finer, than the format can store.
+        ValueError: another argument is out of range, or ``bitrate`` and ``target_size`` are both
+            given.
     """
+    check_search(effort, trade)
+    if not 0 < rate < inf:
+        raise ValueError(f"rate must be above 0, not {rate}")
     if (bitrate, target_size) == (None, None):
         goal = None
     else:
@@ -328,9 +335,9 @@ def decode_file(
         SourceError: it cannot be opened, or ends before ``start``.
         OutputError: the target exists or cannot be written.
         MemoryLimitError: a chunk of it would take more than ``memory``.
+        ValueError: ``start``, ``duration`` or ``size`` is out of range.
     """
-    if start < 0 or (duration is not None and duration <= 0):
-        raise ValueError("duration must be positive, start not negative")
+    check_part(start, duration)
     with reading(source, seekable=conceal) as reader, contextlib.ExitStack() as stack:
         header = reader.header
         first = _frame_at(start, header.rate)

@@ -12,7 +12,8 @@ from types import FrameType
 from typing import Any
 
 from vqcodec.codec import Codec
-from vqcodec.errors import CheckpointError, CrashError, OutputError, VqcodecError
+from vqcodec.errors import CheckpointError, CrashError, VqcodecError
+from vqcodec.files import make_folder
 from vqcodec.folder import Task
 from vqcodec.memory import give_back_what_is_freed
 from vqcodec.threads import compute_in_one_thread
@@ -71,7 +72,7 @@ def _carry_out(
     """(what ``work`` returned or None, why it failed or None, frames a second)."""
     meter = _Meter(tell)
     try:
-        _make_folder(task.target.parent)
+        make_folder(task.target.parent)
         result = work(task.source, task.target, codecs=KeptCodec, progress=meter, **options)
     except VqcodecError as error:
         about = (task.source, task.target.parent)
@@ -86,13 +87,6 @@ def _carry_out(
         reason = "out of memory" if full else f"internal error: {error!r}"
         return None, CrashError(f"{task.source}: {reason}"), 0.0
     return result, None, meter.speed
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path}: {error.strerror}") from error
 
 
 class _Meter:

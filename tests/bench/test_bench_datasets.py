@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_builders import DATA, write_video
+from bench_builders import DATA, result, write_video
 
 from vqcodec.bench import archive, datasets
+from vqcodec.bench.cache import ResultCache
 from vqcodec.bench.clips import Clip, FrameCache, cut_clips, spread
-from vqcodec.errors import DataError, SourceError
+from vqcodec.errors import DataError, OutputError, SourceError
 
 needs_ucf101 = pytest.mark.skipif(
     not (DATA / "ucf101").is_dir(), reason="no ../shared/data/ucf101 here"
@@ -121,6 +122,21 @@ def test_cache_spares_decoding_until_the_file_changes(tmp_path: Path, cache: Fra
     path.unlink()
     with pytest.raises(SourceError, match=r"a\.mp4"):
         cache.frames(video)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (video,) = datasets.folder_videos(write_video(tmp_path / "v" / "a.mp4").parent)
+    with zipfile.ZipFile(tmp_path / "u.zip", "w") as zipped:
+        zipped.writestr("a.avi", b"video")
+    below = tmp_path / "file" / "below"
+    for work in (
+        lambda: FrameCache(below).frames(video),
+        lambda: ResultCache(below).put("", result("x264", "23", "a", 1000, 30.0)),
+        lambda: archive.unpack(tmp_path / "u.zip", below),
+    ):
+        with pytest.raises(OutputError, match=r"file/below.*: Not a directory"):
+            work()
 
 
 def test_clip_hash_covers_pixels_shape_and_rate() -> None:

@@ -27,6 +27,22 @@ def asked(monkeypatch, tmp_path):
     return ask
 
 
+@pytest.fixture
+def refused(videos, tmp_path, capsys):
+    """Run ``vqcodec train``, see that it does nothing but fail so; return its one line."""
+
+    def ask(code, *arguments):
+        out, cache = tmp_path / "out", tmp_path / "cache"
+        where = ("--data", videos, "--out", out, "--cache", cache)
+        assert run(["train", *map(str, (*where, *arguments))]) == code
+        assert not out.exists()
+        assert not cache.exists()
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    return ask
+
+
 def test_defaults_are_the_configurations(asked):
     code, config, options = asked()
     assert (code, config) == (0, TrainConfig())
@@ -92,3 +108,34 @@ def test_wrong_settings_are_wrong_usage(asked, capsys, arguments, message):
     (line,) = capsys.readouterr().err.splitlines()
     assert (code, config) == (2, None)
     assert message in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed", "-1"], "'--seed': -1 is not in the range"),
+        (["--stage", "prior", "--seed", "-1"], "'--seed': -1 is not in the range"),
+        (["--stage", "prior", "--seed", 1 << 64], "is not in the range"),
+        (["--stage", "mending", "--lr", "nan"], "'--lr': 'nan' is not a number"),
+        (["--stage", "mending", "--validation", "nan"], "'--validation': 'nan' is not a number"),
+        (["--stage", "details", "--step", "nan"], "step must be a number in 1..1024, not nan"),
+        (["--stage", "details", "--chunks", 10**400], "is not in the range"),
+        (["--stage", "restoration", "--chunks", "1"], "chunks must be at least 4"),
+        (["--stage", "restoration", "--interval-width", "0"], "need an interval_width"),
+        (["--epochs", "inf"], "'--epochs': inf is not in the range"),
+        (["--steps", 10**400], "is not in the range"),
+        (["--threads", 10**9], "is not in the range"),
+        (["--perceptual-weight", "nan"], "'--perceptual-weight': 'nan' is not a number"),
+    ],
+)
+def test_no_stage_begins_with_wrong_settings(refused, tiny, arguments, message):
+    assert message in refused(2, "--init", tiny, *arguments)
+
+
+def test_codes_are_kept_of_a_checkpoint(refused):
+    assert "decoder_only needs a checkpoint" in refused(2, "--decoder-only")
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "prior", "details", "restoration", "mending"])
+def test_no_stage_begins_on_an_unknown_device(refused, tiny, stage):
+    assert "device abacus: " in refused(9, "--init", tiny, "--stage", stage, "--device", "abacus")

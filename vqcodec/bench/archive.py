@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 from vqcodec.errors import DataError
+from vqcodec.files import make_folder
 
 # RAR has no free library for Python; these read it. "{archive}" and "{folder}" are filled in.
 _RAR_TOOLS = (
@@ -27,10 +28,11 @@ def unpack(archive: Path, folder: Path) -> None:
 
     Raises:
         DataError: missing or damaged archive, unknown kind, or no tool here that reads RAR.
+        OutputError: the folder cannot be made.
     """
     if not archive.is_file():
         raise DataError(f"{archive}: no such file")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zipped:

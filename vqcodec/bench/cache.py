@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vqcodec.bench.schema import ClipResult
-from vqcodec.files import replacing
+from vqcodec.files import make_folder, replacing
 
 # Raise it when a metric or a way of counting changes: results of before are then measured anew.
 _VERSION = 1
@@ -40,7 +40,7 @@ class ResultCache:
             OutputError: the cache cannot be written.
         """
         path = self._path(identity, result.setting, result.clip_sha256, extras)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with replacing(path, force=True) as temporary:
             temporary.write_text(json.dumps(dataclasses.asdict(result)), encoding="utf-8")
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqcodec.errors import SourceError
-from vqcodec.files import replacing
+from vqcodec.files import make_folder, replacing
 
 CLIP_FRAMES = 32
 CLIP_RATE = Fraction(16)
@@ -123,6 +123,7 @@ class FrameCache:
 
         Raises:
             SourceError: missing or unreadable.
+            OutputError: the cache cannot be written.
         """
         try:
             stat = video.path.stat()
@@ -133,7 +134,7 @@ class FrameCache:
         found = sorted(self.folder.glob(f"{stem}-*.npy"))
         if not found:
             frames, rate = video.cut.read(video.path)
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             path = self.folder / f"{stem}-{rate.numerator}-{rate.denominator}.npy"
             with replacing(path, force=True) as temporary:
                 np.save(temporary, frames)

@@ -17,10 +17,10 @@ from vqcodec.chunkcoder import ChunkCoder
 from vqcodec.codec import Codec
 from vqcodec.container import PACKERS, Header, Reader, Writer
 from vqcodec.errors import CheckpointError
+from vqcodec.limits import DEFAULT_EFFORT, MAX_EFFORT
 from vqcodec.model import registry
 from vqcodec.model.checkpoint import MODEL
 from vqcodec.seam import joined
-from vqcodec.search import MAX_EFFORT
 from vqcodec.transcode import CHUNK_FRAMES
 
 # Raise it when the same model codes or decodes otherwise: results of before are measured anew.
@@ -45,7 +45,7 @@ class VqcodecAdapter:
 
     def __init__(self, name: str) -> None:
         verb, _, model_name = name.partition(":")
-        effort = verb.partition("@")[2] or str(registry.DEFAULT_EFFORT)
+        effort = verb.partition("@")[2] or str(DEFAULT_EFFORT)
         if effort not in map(str, range(MAX_EFFORT + 1)):
             raise UnknownCodecError(f"{name}: efforts are 0 to {MAX_EFFORT}")
         model = model_name or None

@@ -12,8 +12,7 @@ from vqcodec.bench.render import to_html
 from vqcodec.bench.results import method_lines
 from vqcodec.bench.schema import Bench
 from vqcodec.bench.strips import Strip
-from vqcodec.errors import OutputError
-from vqcodec.files import replacing
+from vqcodec.files import make_folder, replacing
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em }
@@ -55,10 +54,7 @@ def write_plots(pictures: Mapping[str, bytes], folder: Path) -> None:
     Raises:
         OutputError: the folder or a file cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: {error.strerror}") from error
+    make_folder(folder)
     for name, data in pictures.items():
         with replacing(folder / f"{name}.png", force=True) as temporary:
             temporary.write_bytes(data)

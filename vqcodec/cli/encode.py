@@ -12,8 +12,8 @@ import click
 
 from vqcodec.cli import options
 from vqcodec.cli.progress import FrameProgress, warn
+from vqcodec.limits import DEFAULT_EFFORT
 from vqcodec.memory import DEFAULT_MEMORY
-from vqcodec.model.registry import DEFAULT_EFFORT
 
 if TYPE_CHECKING:
     from vqcodec.transcode import Encoded

@@ -16,14 +16,14 @@ from typing import Any, BinaryIO, TextIO, cast
 
 import click
 
-from vqcodec.limits import MAX_LEVELS
+from vqcodec.limits import MAX_EFFORT, MAX_LEVELS
 
 STEP = 8  # coded sides are multiples of it
 MAX_SECONDS = 10**9  # more than any video lasts
 MOST = 10**9  # of any other number
 
 QUALITY = click.IntRange(1, MAX_LEVELS)
-EFFORT = click.IntRange(0, 9)
+EFFORT = click.IntRange(0, MAX_EFFORT)
 
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress, no summary, no warnings.")
 force = click.option("-f", "--force", is_flag=True, help="Overwrite the output.")
@@ -121,10 +121,10 @@ class PositiveSeconds(Seconds):
 
 
 class Number(click.FloatRange):
-    """A number that is not negative, or positive if ``min_open``."""
+    """A number up to ``most`` that is not negative, or positive if ``min_open``."""
 
-    def __init__(self, *, min_open: bool = False) -> None:
-        super().__init__(0, MOST, min_open=min_open)
+    def __init__(self, *, min_open: bool = False, most: float = MOST) -> None:
+        super().__init__(0, most, min_open=min_open)
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None

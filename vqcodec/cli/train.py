@@ -12,6 +12,7 @@ from vqcodec.cli import options
 from vqcodec.cli.training_report import Report
 from vqcodec.limits import MAX_PLANES
 from vqcodec.train.config import (
+    MAX_SEED,
     OPTIMIZERS,
     PERCEPTUALS,
     RECONSTRUCTIONS,
@@ -25,6 +26,10 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 ANY = click.Path(path_type=Path)
 PAPER = TrainConfig()
 Config = TypeVar("Config")
+COUNT = click.IntRange(1, options.MOST)
+STEPS = click.IntRange(0, options.MOST)
+POSITIVE = options.Number(min_open=True)
+SHARE = options.Number(most=1)
 STILL_SHARE = 0.15  # where there are stills
 
 
@@ -60,7 +65,7 @@ def _default(value: object) -> str:
 )
 @click.option(
     "--still-share",
-    type=click.FloatRange(0, 1),
+    type=SHARE,
     help="Share of clips made from stills.  [default: 0.15 with --stills]",
 )
 @click.option(
@@ -74,9 +79,7 @@ def _default(value: object) -> str:
 @click.option("--cache", type=FOLDER, help="Where decoded footage is kept.")
 @click.option("--model", help="Architecture, by name." + _default(PAPER.model))
 @click.option("--init", type=FILE, help="Fine-tune this checkpoint.")
-@click.option(
-    "--chunks", type=click.IntRange(1), help="Chunks of footage that teach all but the network."
-)
+@click.option("--chunks", type=COUNT, help="Chunks of footage that teach all but the network.")
 @click.option(
     "--hidden",
     type=click.IntRange(1, 256),
@@ -95,20 +98,18 @@ def _default(value: object) -> str:
     help="Channels of what tells where in its interval a coefficient of details is.",
 )
 @click.option("--interval-blocks", type=click.IntRange(0, 64), help="Residual blocks of that.")
-@click.option("--batch", type=click.IntRange(1), help="Clips a step." + _default(PAPER.batch))
-@click.option("--epochs", type=float, help="Passes over the data." + _default(PAPER.epochs))
-@click.option("--steps", type=click.IntRange(1), help="Steps, instead of epochs.")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Time, instead of epochs.")
-@click.option(
-    "--lr", type=click.FloatRange(0, min_open=True), help="Peak rate." + _default(PAPER.lr)
-)
+@click.option("--batch", type=COUNT, help="Clips a step." + _default(PAPER.batch))
+@click.option("--epochs", type=POSITIVE, help="Passes over the data." + _default(PAPER.epochs))
+@click.option("--steps", type=COUNT, help="Steps, instead of epochs.")
+@click.option("--minutes", type=POSITIVE, help="Time, instead of epochs.")
+@click.option("--lr", type=POSITIVE, help="Peak rate." + _default(PAPER.lr))
 @click.option(
     "--optimizer", type=click.Choice(OPTIMIZERS), help="Optimiser." + _default(PAPER.optimizer)
 )
-@click.option("--warmup", type=click.IntRange(0), help="Steps." + _default(PAPER.warmup))
+@click.option("--warmup", type=STEPS, help="Steps." + _default(PAPER.warmup))
 @click.option(
     "--clip-grad",
-    type=click.FloatRange(0),
+    type=options.Number(),
     help="Largest norm; 0: any." + _default(PAPER.clip_grad),
 )
 @click.option(
@@ -117,7 +118,7 @@ def _default(value: object) -> str:
     help="Pixel loss." + _default(PAPER.reconstruction),
 )
 @click.option(
-    "--commitment", type=click.FloatRange(0), help="Its weight, beta." + _default(PAPER.commitment)
+    "--commitment", type=options.Number(), help="Its weight, beta." + _default(PAPER.commitment)
 )
 @click.option(
     "--perceptual",
@@ -126,7 +127,7 @@ def _default(value: object) -> str:
 )
 @click.option(
     "--perceptual-weight",
-    type=click.FloatRange(0),
+    type=options.Number(),
     help="Its weight, gamma." + _default(PAPER.perceptual_weight),
 )
 @click.option("--vgg-weights", type=FILE, help="VGG-16 state dict, where torchvision has none.")
@@ -135,7 +136,7 @@ def _default(value: object) -> str:
 )
 @click.option(
     "--short-clips",
-    type=click.FloatRange(0, 1),
+    type=SHARE,
     help="Share of batches cut to shorter clips." + _default(PAPER.short_clips),
 )
 @click.option(
@@ -146,24 +147,24 @@ def _default(value: object) -> str:
 )
 @click.option(
     "--trade",
-    type=click.FloatRange(0),
+    type=options.Number(),
     help="What bits weigh under the prior of --init, which learns on." + _default(PAPER.trade),
 )
 @click.option(
     "--decoder-only", is_flag=True, default=None, help="Freeze encoder and codebooks of --init."
 )
-@click.option(
-    "--delay", type=click.IntRange(0), help="Steps before quantisation." + _default(PAPER.delay)
-)
+@click.option("--delay", type=STEPS, help="Steps before quantisation." + _default(PAPER.delay))
 @click.option(
     "--validation",
-    type=click.FloatRange(0, 1),
+    type=SHARE,
     help="Share of the videos set aside." + _default(PAPER.validation),
 )
-@click.option("--seed", type=int, help="Of everything random." + _default(PAPER.seed))
-@click.option("--validate-every", type=click.IntRange(1), default=1000, show_default=True)
-@click.option("--save-every", type=click.IntRange(1), default=500, show_default=True)
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@click.option(
+    "--seed", type=click.IntRange(0, MAX_SEED), help="Of everything random." + _default(PAPER.seed)
+)
+@click.option("--validate-every", type=COUNT, default=1000, show_default=True)
+@click.option("--save-every", type=COUNT, default=500, show_default=True)
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads.")
 @click.option("--fp32", is_flag=True, help="No bfloat16 autocast.")
 @click.option("--restart", is_flag=True, help="Forget what --out holds instead of resuming.")
 @options.device
@@ -243,11 +244,7 @@ def _train_network(settings: dict[str, Any], where: RunOptions, report: Report) 
         settings = {"still_share": STILL_SHARE} | settings
     elif settings.get("still_share"):
         raise click.UsageError("--still-share needs --stills")
-    try:
-        config = merge(PAPER, settings)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    return train(config, where, report)
+    return train(merge(PAPER, settings), where, report)
 
 
 def _train_prior(settings: dict[str, Any], where: RunOptions, report: Report) -> Path | None:

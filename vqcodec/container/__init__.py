@@ -1,9 +1,11 @@
-"""The ``.vqv`` file: index grids in, bytes out, and back. Knows nothing of models or pixels.
+"""The ``.vqv`` file: index grids in, bytes out, and back. Knows nothing of networks or pixels.
 
 ``docs/format.md`` is the specification; the modules follow its sections:
-:mod:`layout <vqcodec.container.layout>` (magic, tags, chunk heads, limits), ``header``,
-``packers`` (indices to payload), then ``writer``, ``reader`` and ``verify``. ``search``,
-``salvage``, ``loss`` and ``repair`` are for damaged files.
+:mod:`layout <vqcodec.container.layout>` (magic, tags, chunk heads, limits), ``number``, ``header``
+(``header1`` of version 1), ``packers`` and ``range_payload`` (indices to payload) and ``audio``.
+``packing`` and ``writer`` make a file of these; ``source``, ``chunk``, ``reader``, ``audio_span``
+and ``file`` read it, ``verify`` checks it, and ``cut`` drops its finer levels. ``search``,
+``salvage``, ``loss``, ``repair`` and ``retime`` are for damaged files.
 """
 
 from vqcodec.container.chunk import Chunk, Entry

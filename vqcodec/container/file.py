@@ -1,4 +1,4 @@
-"""A ``.vqv`` file by its path, for those who want the indices and not the pictures."""
+"""Opens ``.vqv`` files, by their path or as streams, and puts their names into errors."""
 
 from __future__ import annotations
 

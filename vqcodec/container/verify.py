@@ -1,4 +1,7 @@
-"""Checks everything in a file that can be checked without its model."""
+"""Checks everything in a file that can be checked without the network of its model.
+
+Indices of range chunks are checked where the model's prior is found; the rest needs no model.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,6 @@ from vqcodec.errors import CheckpointError, ModelMismatchError
 from vqcodec.model.header import read_header
 
 DEFAULT = "base"
-DEFAULT_EFFORT = 0
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqcodec.errors import OutputError
-from vqcodec.files import replacing
+from vqcodec.files import make_folder, replacing
 from vqcodec.model.checkpoint import Checkpoint
 from vqcodec.model.network import MSVQVAE
 from vqcodec.train.data import Augmentation, Clips, Footage, centre_square, fit_length
@@ -117,10 +116,7 @@ def encode_training(
     names = "\n".join(item.cache.name for item in footage)
     key = f"{checkpoint.network_id.hex()}\n{frames} {size} {seed}\n{names}"
     folder = cache / f"codes-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: {error.strerror}") from error
+    make_folder(folder)
     network: MSVQVAE | None = None
     shards: list[Codes] = []
     done = number = 0

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from vqcodec.errors import SettingError
 from vqcodec.model.config import PRESETS
 
 RECONSTRUCTIONS = ("mse", "l1", "log-mse", "log-visible")
@@ -16,6 +18,9 @@ PERCEPTUALS = ("vgg16", "ms-ssim", "none")
 OPTIMIZERS = ("adam", "muon")
 VALIDATION_CLIPS = 32
 CACHED_SIDE = 2  # footage is kept at twice the clip's size, so crops stay sharp
+MAX_SEED = (1 << 63) - 1  # that PyTorch takes
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -90,31 +95,32 @@ class TrainConfig:
             ("optimizer", OPTIMIZERS),
         ):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}")
+                raise SettingError(f"{name} must be one of {', '.join(allowed)}")
         for name, least in (
             *(("frames", 1), ("size", 8), ("batch", 1), ("steps", 1)),
             *(("warmup", 0), ("clip_grad", 0), ("commitment", 0), ("perceptual_weight", 0)),
-            *(("delay", 0), ("seed", 0), ("trade", 0)),
+            *(("delay", 0), ("trade", 0)),
         ):
             value = getattr(self, name)
             if value is not None and not value >= least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
+                raise SettingError(f"{name} must be at least {least}, not {value}")
         for name in ("epochs", "minutes", "lr"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise ValueError(f"{name} must be above 0, not {value}")
+                raise SettingError(f"{name} must be above 0, not {value}")
+        check_seed(self.seed)
         grids = len(PRESETS[self.model].grids)
         if self.level_weights and not (
             len(self.level_weights) == grids
             and min(self.level_weights) >= 0
             and 0 < sum(self.level_weights) < math.inf
         ):
-            raise ValueError(f"level_weights must be {grids} numbers, not all of them 0")
+            raise SettingError(f"level_weights must be {grids} numbers, not all of them 0")
         if self.trade and self.decoder_only:
-            raise ValueError("decoder_only leaves codes as they are: trade has nothing to change")
+            raise SettingError("decoder_only leaves codes as they are: trade has nothing to change")
         for name in ("short_clips", "still_share", "validation"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in 0..1, not {getattr(self, name)}")
+                raise SettingError(f"{name} must lie in 0..1, not {getattr(self, name)}")
 
     def to_json(self) -> str:
         """Canonical JSON."""
@@ -189,3 +195,21 @@ class Progress:
 def merge(base: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
     """``base`` with those ``changes`` that are not None."""
     return dataclasses.replace(base, **{k: v for k, v in changes.items() if v is not None})
+
+
+def check_seed(seed: int) -> None:
+    """Raise SettingError where random numbers cannot begin with this."""
+    if not 0 <= seed <= MAX_SEED:
+        raise SettingError(f"seed must lie in 0..{MAX_SEED}, not {seed}")
+
+
+def checked(make: Callable[..., T], *settings: Any, **named: Any) -> T:
+    """What ``make`` makes of settings.
+
+    Raises:
+        SettingError: it raises a ValueError: they are none that it can make anything of.
+    """
+    try:
+        return make(*settings, **named)
+    except ValueError as error:
+        raise SettingError(str(error)) from error

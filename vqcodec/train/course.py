@@ -14,9 +14,10 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from vqcodec.errors import CheckpointError, OutputError
+from vqcodec.codec import find_device
+from vqcodec.errors import CheckpointError, SettingError
 from vqcodec.model import checkpoint as checkpoints
-from vqcodec.train.config import CACHED_SIDE, Progress, RunOptions
+from vqcodec.train.config import CACHED_SIDE, Progress, RunOptions, check_seed
 from vqcodec.train.data import Footage, find_videos, prepare, split
 from vqcodec.train.state import read_state, save_state
 
@@ -57,25 +58,24 @@ class Settings:
         for name in ("minutes", "lr"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise ValueError(f"{name} must be above 0, not {value}")
+                raise SettingError(f"{name} must be above 0, not {value}")
         if not 0 <= self.validation <= 1:
-            raise ValueError(f"validation must lie in 0..1, not {self.validation}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, not {self.seed}")
+            raise SettingError(f"validation must lie in 0..1, not {self.validation}")
+        check_seed(self.seed)
         if self.steps is None and self.minutes is None:
-            raise ValueError("steps or minutes must say how long to train")
+            raise SettingError("steps or minutes must say how long to train")
 
     def check_counts(self, *names: str) -> None:
-        """Raise ValueError where one of these, if it is there, is not at least 1."""
+        """Raise SettingError where one of these, if it is there, is not at least 1."""
         for name in names:
             value = getattr(self, name)
             if value is not None and not value >= 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
+                raise SettingError(f"{name} must be at least 1, not {value}")
 
     def check_shape(self, size: int, frames: int) -> None:
-        """Raise ValueError where a chunk's shape is no multiple of these."""
+        """Raise SettingError where a chunk's shape is no multiple of these."""
         if self.size % size or self.frames % frames:
-            raise ValueError(
+            raise SettingError(
                 f"size and frames must be multiples of {size} and {frames}, "
                 f"not {self.size} and {self.frames}"
             )
@@ -94,23 +94,12 @@ def initial(options: RunOptions, stage: str) -> checkpoints.Checkpoint:
     """The checkpoint that a stage goes on from.
 
     Raises:
-        CheckpointError: there is none, or it cannot be read.
+        CheckpointError: there is none, or it cannot be read, or there is no such device.
     """
+    find_device(options.device)
     if options.init is None:
         raise CheckpointError(f"{stage} is for a checkpoint: none was given")
     return checkpoints.load(options.init)
-
-
-def make_folder(folder: Path) -> None:
-    """Make the folder of a run.
-
-    Raises:
-        OutputError: that cannot be.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: {error.strerror}") from error
 
 
 def footage_of(

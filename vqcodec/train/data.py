@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqcodec.errors import DataError, OutputError, SourceError
-from vqcodec.files import replacing
+from vqcodec.errors import DataError, SourceError
+from vqcodec.files import make_folder, replacing
 from vqcodec.video import VIDEO_SUFFIXES
 
 STILL = 1  # marks the random numbers of clips that are made from stills
@@ -84,10 +84,7 @@ def prepare(
         DataError: not one video could be decoded.
         OutputError: the cache cannot be written.
     """
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{cache}: {error.strerror}") from error
+    make_folder(cache)
     footage = []
     for number, path in enumerate(videos, 1):
         problem = None

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from vqcodec.entropy.loudness import block_codes, block_means
 from vqcodec.entropy.prior import Prior
 from vqcodec.errors import CheckpointError
+from vqcodec.files import make_folder
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model.config import DetailConfig
 from vqcodec.train.codes import Sequences
-from vqcodec.train.config import VALIDATION_CLIPS, RunOptions
-from vqcodec.train.course import Course, Reporter, Settings, footage_of, initial, make_folder
+from vqcodec.train.config import VALIDATION_CLIPS, RunOptions, checked
+from vqcodec.train.course import Course, Reporter, Settings, footage_of, initial
 from vqcodec.train.data import validation_clips
 from vqcodec.train.loudness import Collector, PlaneNetwork, Samples, count
 from vqcodec.train.process import stop_signals
@@ -58,7 +59,7 @@ class DetailTraining(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        DetailConfig(self.planes, self.step)
+        checked(DetailConfig, self.planes, self.step)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def train_details(
         CheckpointError: there is no ``init``, it has no prior, or the saved state does not fit.
         DataError: no usable videos.
         OutputError: ``out`` or the cache cannot be written.
-        ValueError: chunks that do not fit the model's strides.
+        SettingError: chunks that do not fit the model's strides.
     """
     with stop_signals() as stopped:
         run = _Run(config, options, reporter)

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vqcodec import __version__
-from vqcodec.errors import CheckpointError, OutputError
+from vqcodec.codec import find_device
+from vqcodec.errors import CheckpointError, SettingError
+from vqcodec.files import make_folder
 from vqcodec.model.checkpoint import MODEL, Checkpoint, export, load, save, store
 from vqcodec.model.config import PRESETS, ModelConfig
 from vqcodec.model.network import MSVQVAE
@@ -62,11 +64,12 @@ def train(config: TrainConfig, options: RunOptions, reporter: Reporter) -> Path:
     Under ``torchrun`` the batch is shared out among the processes.
 
     Raises:
-        CheckpointError: ``init``, the saved state or the perceptual weights do not fit.
+        CheckpointError: ``init``, the saved state or the perceptual weights do not fit, or there is
+            no such device.
         DataError: no usable videos, or no usable stills where there should be some.
         OutputError: ``out`` or the cache cannot be written.
-        ValueError: clips that do not fit the model's strides, a batch that cannot be shared out,
-            or a share of stills where there are none.
+        SettingError: clips that do not fit the model's strides, a batch that cannot be shared out,
+            a share of stills where there are none, or codes to keep where there are none.
     """
     with process_group(options.device):
         return _Run(config, options, reporter).run()
@@ -79,11 +82,10 @@ class _Run:
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         self.reporter = reporter
         if config.batch % self.world:
-            raise ValueError(f"batch {config.batch} does not divide among {self.world} processes")
-        try:
-            options.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{options.out}: {error.strerror}") from error
+            raise SettingError(f"batch {config.batch} does not divide among {self.world} processes")
+        if config.decoder_only and options.init is None:
+            raise SettingError("decoder_only needs a checkpoint to start from")
+        find_device(options.device)
         self.perceptual = (
             perceptual_loss(config.perceptual, weights=options.vgg_weights, device=options.device)
             if config.perceptual_weight
@@ -114,6 +116,7 @@ class _Run:
         )
         self.step, self.elapsed = 0, 0.0
         self.stills = self._stills()
+        make_folder(options.out)
         # After all that can fail at once: decoding may take hours.
         self.train_set, validation_set = self._footage()
         self.validation_clips = cut_validation_clips(
@@ -250,7 +253,7 @@ class _Run:
         if not config.still_share:
             return None
         if not options.stills:
-            raise ValueError("still_share needs stills")
+            raise SettingError("still_share needs stills")
 
         def report(problem: str) -> None:
             if self.rank == 0:
@@ -278,7 +281,7 @@ class _Run:
             _transfer(init.with_details(None).build(), network)
         if config.decoder_only:
             if start != shape:
-                raise ValueError("decoder_only needs a checkpoint to start from, with all levels")
+                raise SettingError("decoder_only needs a checkpoint with all levels")
             network.freeze_codes()
         return network
 
@@ -445,9 +448,9 @@ def _owners(config: ModelConfig) -> list[tuple[int, int]]:
 def _check_shape(config: TrainConfig, network: MSVQVAE) -> None:
     strides = network.config
     if config.size % strides.stride:
-        raise ValueError(f"size must be a multiple of {strides.stride}, not {config.size}")
+        raise SettingError(f"size must be a multiple of {strides.stride}, not {config.size}")
     step = strides.stride_t * (4 if config.short_clips else 1)
     if config.frames % step:
-        raise ValueError(f"frames must be a multiple of {step}, not {config.frames}")
+        raise SettingError(f"frames must be a multiple of {step}, not {config.frames}")
     if config.perceptual == "ms-ssim" and config.size < 11:
-        raise ValueError(f"MS-SSIM needs a size of at least 11, not {config.size}")
+        raise SettingError(f"MS-SSIM needs a size of at least 11, not {config.size}")

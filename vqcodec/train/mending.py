@@ -18,14 +18,15 @@ import torch
 from torch import Tensor
 
 from vqcodec.codec import Codec, Frames
-from vqcodec.errors import DataError
+from vqcodec.errors import DataError, SettingError
+from vqcodec.files import make_folder
 from vqcodec.metrics import flicker
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model.config import REACH, MendingConfig
 from vqcodec.model.mending import Mending, as_pictures
 from vqcodec.seam import across, rule
 from vqcodec.train.codes import Sequences
-from vqcodec.train.config import VALIDATION_CLIPS, RunOptions
+from vqcodec.train.config import VALIDATION_CLIPS, RunOptions, checked
 from vqcodec.train.course import (
     Course,
     Reporter,
@@ -33,7 +34,6 @@ from vqcodec.train.course import (
     autocast,
     footage_of,
     initial,
-    make_folder,
 )
 from vqcodec.train.data import validation_clips
 from vqcodec.train.optimizer import make_optimizer
@@ -69,9 +69,13 @@ class MendingTraining(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_counts("width", "blocks")
+        checked(self.shape)
         if self.frames < 2 * REACH:
-            raise ValueError(f"frames must be at least {2 * REACH}, not {self.frames}")
+            raise SettingError(f"frames must be at least {2 * REACH}, not {self.frames}")
+
+    def shape(self) -> MendingConfig:
+        """The network's configuration."""
+        return MendingConfig(self.width, self.blocks, self.detail_blocks)
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def train_mending(
         CheckpointError: there is no ``init``, or the saved state does not fit.
         DataError: no usable videos, or none of two chunks.
         OutputError: ``out`` or the cache cannot be written.
-        ValueError: chunks that do not fit the model's strides.
+        SettingError: chunks that do not fit the model's strides.
     """
     with stop_signals() as stopped:
         run = _Run(config, options, reporter)
@@ -157,7 +161,7 @@ class _Run:
         strides = self.checkpoint.config
         config.check_shape(max(strides.stride, 2), strides.stride_t)
         make_folder(options.out)
-        self.shape = MendingConfig(config.width, config.blocks, config.detail_blocks)
+        self.shape = config.shape()
         self.codec = Codec(self.checkpoint, device=options.device)
         self.rules = [rule(self.codec.levels_at(q)) for q in self.qualities]
         torch.manual_seed(config.seed)

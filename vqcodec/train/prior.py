@@ -17,10 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vqcodec.errors import SettingError
+from vqcodec.files import make_folder
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.train.codes import Codes, encode_training, encode_validation
-from vqcodec.train.config import RunOptions
-from vqcodec.train.course import Course, Reporter, Settings, footage_of, initial, make_folder
+from vqcodec.train.config import RunOptions, checked
+from vqcodec.train.course import Course, Reporter, Settings, footage_of, initial
 from vqcodec.train.prior_network import PriorNetwork, extends, prior_config
 from vqcodec.train.process import stop_signals
 
@@ -55,7 +57,7 @@ class PriorTraining(Settings):
         super().__post_init__()
         self.check_counts("hidden", "embedding")
         if not 0 <= self.memory <= 1:
-            raise ValueError(f"memory must lie in 0..1, not {self.memory}")
+            raise SettingError(f"memory must lie in 0..1, not {self.memory}")
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def train_prior(config: PriorTraining, options: RunOptions, reporter: PriorRepor
         CheckpointError: there is no ``init``, or it or the saved state does not fit.
         DataError: no usable videos.
         OutputError: ``out`` or the cache cannot be written.
-        ValueError: chunks that do not fit the model's strides.
+        SettingError: chunks that do not fit the model's strides.
     """
     with stop_signals() as stopped:
         run = _Run(config, options, reporter)
@@ -111,12 +113,10 @@ class _Run:
             self.checkpoint = self.checkpoint.with_details(None)
         model = self.checkpoint.config
         config.check_shape(model.stride, model.stride_t)
+        shape = checked(prior_config, model, hidden=config.hidden, embedding=config.embedding)
         make_folder(options.out)
         torch.manual_seed(config.seed)
-        self.network = PriorNetwork(
-            prior_config(model, hidden=config.hidden, embedding=config.embedding),
-            self.checkpoint.build().codebooks(),
-        ).to(options.device)
+        self.network = PriorNetwork(shape, self.checkpoint.build().codebooks()).to(options.device)
         self.details = {} if stored is None else stored.details()
         self._warm_start(None if stored is None else stored.without_details())
         self.checkpoint = dataclasses.replace(self.checkpoint, prior=None)

@@ -17,13 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vqcodec.errors import SettingError
+from vqcodec.files import make_folder
 from vqcodec.metrics import psnr
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model.config import RestorationConfig
 from vqcodec.model.details import Quantised, analyse, quantise, quantised
 from vqcodec.model.network import MSVQVAE
 from vqcodec.model.restoration import Restoration
-from vqcodec.train.config import VALIDATION_CLIPS, RunOptions
+from vqcodec.train.config import VALIDATION_CLIPS, RunOptions, checked
 from vqcodec.train.course import (
     Course,
     Reporter,
@@ -31,7 +33,6 @@ from vqcodec.train.course import (
     autocast,
     footage_of,
     initial,
-    make_folder,
 )
 from vqcodec.train.data import Augmentation, Clips, validation_clips
 from vqcodec.train.optimizer import make_optimizer
@@ -65,7 +66,17 @@ class RestorationTraining(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_counts("width", "blocks")
+        checked(self.shape)
+
+    def shape(self) -> RestorationConfig:
+        """The network's configuration."""
+        return RestorationConfig(
+            self.width,
+            self.blocks,
+            self.detail_blocks,
+            self.interval_width,
+            self.interval_blocks,
+        )
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,7 @@ def train_restoration(
         CheckpointError: there is no ``init``, or the saved state does not fit.
         DataError: no usable videos.
         OutputError: ``out`` or the cache cannot be written.
-        ValueError: clips that do not fit the model's strides.
+        SettingError: clips that do not fit the model's strides, or fewer than it has levels.
     """
     with stop_signals() as stopped:
         run = _Run(config, options, reporter)
@@ -140,17 +151,11 @@ class _Run:
         strides = self.checkpoint.config
         config.check_shape(max(strides.stride, 8), 2 * strides.stride_t)
         if config.chunks < len(strides.code_grids):
-            raise ValueError(
+            raise SettingError(
                 f"chunks must be at least {len(strides.code_grids)}, one for each level of codes"
             )
         make_folder(options.out)
-        self.shape = RestorationConfig(
-            config.width,
-            config.blocks,
-            config.detail_blocks,
-            config.interval_width,
-            config.interval_blocks,
-        )
+        self.shape = config.shape()
         self.codes = self.checkpoint.build().to(options.device)
         self.levels = len(self.codes.config.grids)
         torch.manual_seed(config.seed)

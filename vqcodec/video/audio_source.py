@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from vqcodec.audio import NAMES, AudioFormat, AudioPacket
 from vqcodec.errors import SourceError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from av.packet import Packet
 
 AudioMode = Literal["opus", "copy", "none"]
+AUDIO_MODES = get_args(AudioMode)
 
 # Fullband speech and simple music stay pleasant at this rate, in mono only. It is the average that
 # a variable rate aims at: silence costs next to nothing.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from math import inf
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
@@ -15,7 +16,7 @@ from vqcodec.video.geometry import FITS, Fit
 from vqcodec.video.hdr import is_hdr
 from vqcodec.video.libav import guard
 from vqcodec.video.source import SourceInfo, duration_of, size_of
-from vqcodec.video.timing import frame_count, resample
+from vqcodec.video.timing import check_part, frame_count, resample
 
 if TYPE_CHECKING:
     import numpy as np
@@ -174,13 +175,16 @@ def open_video(
             that can be decoded, or audio that cannot be copied.
         ValueError: an argument is out of its range.
     """
-    from vqcodec.video.audio_source import AudioSource
+    from vqcodec.video.audio_source import AUDIO_MODES, AudioSource
     from vqcodec.video.convert import Converter
 
-    if min(width, height) < 1 or rate <= 0 or start < 0 or (duration is not None and duration <= 0):
-        raise ValueError("width, height, rate and duration must be positive, start not negative")
+    if min(width, height) < 1 or not 0 < rate < inf:
+        raise ValueError("width, height and rate must be positive")
+    check_part(start, duration)
     if fit not in FITS:
         raise ValueError(f"fit must be one of {', '.join(FITS)}")
+    if audio not in AUDIO_MODES:
+        raise ValueError(f"audio must be one of {', '.join(AUDIO_MODES)}")
     rate = Fraction(rate)
     sound = None if audio == "none" else AudioSource(audio, _seconds(start))
     decoder, info = _open(source, rate, sound)

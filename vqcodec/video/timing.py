@@ -20,6 +20,12 @@ TOLERANCE = Fraction(1, 1000)
 DISORDER = Fraction(1)
 
 
+def check_part(start: Fraction | float, duration: Fraction | float | None) -> None:
+    """Raise ValueError where these, in seconds, are no part of a video."""
+    if not 0 <= start < math.inf or (duration is not None and not 0 < duration < math.inf):
+        raise ValueError("duration must be positive, start not negative")
+
+
 @dataclass(frozen=True)
 class Shown(Generic[T]):
     """``item`` is on screen from ``time`` (s, the first frame being at 0) for ``duration`` (s)."""

@@ -52,7 +52,10 @@ def open_sink(
 
     Raises:
         OutputError: unknown or unfit format, codec or quality; or the target cannot be opened.
+        ValueError: a side of ``size`` is not positive.
     """
+    if isinstance(size, tuple) and min(size) < 1:
+        raise ValueError(f"sides must be positive, not {size}")
     name = name_of(Path(target) if isinstance(target, str) else target)
     if format is None:
         format = format_of(target) if isinstance(target, (str, Path)) else "y4m"
