@@ -19,8 +19,11 @@ CONFIG = DetailConfig(planes=2, step=64)
 
 
 def coefficients(seed, frames=8):
-    pixels = torch.from_numpy(np.random.default_rng(seed).normal(0, 9, (1, 3, frames, 16, 8)))
-    return details.analyse(pixels.float())
+    """Of noise in two blocks, split in some way each."""
+    random = np.random.default_rng(seed)
+    pixels = torch.from_numpy(random.normal(0, 9, (1, 3, frames, 16, 8))).float()
+    splits = torch.from_numpy(random.integers(0, 4, (1, 2, 1)))
+    return details.Coefficients(details.analyse(pixels, splits), splits)
 
 
 def found(wanted):
@@ -29,19 +32,24 @@ def found(wanted):
 
 def error(lacking, said):
     """(3, F, H, W) of what details say, in 8-bit values."""
-    return (details.synthesise(said) - details.synthesise(lacking))[0]
+    return added_to(lacking._replace(grid=said), lacking)
+
+
+def added_to(wanted, lacking):
+    """(3, F, H, W) of what is wanted beyond what lacks."""
+    return (details.synthesise(wanted) - details.synthesise(lacking))[0]
 
 
 def test_the_first_chunk_has_nothing_to_repeat():
     first = coefficients(0)
-    assert torch.equal(Carry().onto(first), first)
+    assert Carry().onto(first) is first
 
 
 def test_what_is_wanted_of_the_next_begins_with_a_share_of_the_error():
     first, second = coefficients(0), coefficients(1, frames=6)
     carry = Carry()
     carry.keep(first, found(first))
-    added = details.synthesise(carry.onto(second) - second)[0]
+    added = added_to(carry.onto(second), second)
     last = error(first, found(first))[:, -1]
     assert last.abs().mean() > 3
     for number in range(6):
@@ -56,7 +64,7 @@ def test_the_error_is_that_of_what_is_true_not_of_what_was_wanted():
     carry.keep(first, found(first))
     wanted = carry.onto(second)
     carry.keep(second, found(wanted))
-    added = details.synthesise(carry.onto(coefficients(2)) - coefficients(2))[0, :, 0]
+    added = added_to(carry.onto(coefficients(2)), coefficients(2))[:, 0]
     torch.testing.assert_close(
         added, SHARE * 8 / WHOLE * error(second, found(wanted))[:, -1], atol=1e-3, rtol=1e-3
     )

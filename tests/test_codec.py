@@ -104,6 +104,15 @@ def test_impossible_grids_are_refused(codec):
             codec.decode(grids)
 
 
+def test_planes_of_details_have_a_page_first():
+    codec = Codec.load()  # tiny has no details
+    grids = codec.encode(np.zeros((8, 16, 16, 3), np.uint8))
+    assert [grid.shape for grid in grids[4:]] == [(25, 16, 16), *[(24, 16, 16)] * 3]
+    for wrong in ((*grids[:4], grids[5]), (*grids[:5], grids[4])):
+        with pytest.raises(ValueError, match="no plane of details"):
+            codec.decode(wrong)
+
+
 @pytest.mark.parametrize("count", [-1, 0, 17])
 def test_no_more_frames_than_there_are(codec, count):
     grids = codec.encode(np.zeros((16, 16, 16, 3), np.uint8))

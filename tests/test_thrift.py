@@ -13,7 +13,7 @@ from vqcodec.entropy.details import CONTEXTS, ENTRIES, Known
 from vqcodec.entropy.prior import Prior
 from vqcodec.entropy.tables import costs_of
 from vqcodec.model.config import PRESETS, DetailConfig
-from vqcodec.model.details import analyse, by_block, quantise
+from vqcodec.model.details import by_block, lacking, quantise
 from vqcodec.thrift import thrifty
 
 DETAILS = DetailConfig(planes=3, step=48)
@@ -48,7 +48,8 @@ class Bits(Known):
 def aims():
     frames = scene(16, 32, 48).astype(np.float32)
     frames += np.random.default_rng(0).normal(0, 12, frames.shape)
-    return analyse(torch.from_numpy(frames - frames.mean()).permute(3, 0, 1, 2)[None].float())
+    pictures = torch.from_numpy(frames - frames.mean()).permute(3, 0, 1, 2)[None].float()
+    return lacking(pictures, DETAILS)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def prior(grids):
 
 def score(planes, aims, prior, price):
     found = dequantise([torch.from_numpy(plane)[None] for plane in planes], DETAILS)
-    error = float((found - by_block(aims)).square().sum())
+    error = float((found - by_block(aims.grid)).square().sum())
     state = prior.planes(CODES, planes[0].shape)
     bits = 0.0
     for plane, found in zip(planes, prior.details, strict=False):
@@ -89,7 +90,7 @@ def score(planes, aims, prior, price):
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_d_and_r_together_fall(grids, aims, prior, count):
     planes = grids[:count]
-    coefficients = aims[0].numpy()
+    coefficients = aims.grid[0].numpy()
     bits = []
     for price in (100.0, 1000.0, 10000.0):
         last = thrifty([*CODES, *planes], coefficients, DETAILS, prior, price)
@@ -102,15 +103,15 @@ def test_d_and_r_together_fall(grids, aims, prior, count):
 
 
 def test_at_any_price_hardly_a_bit_is_left(grids, aims, prior):
-    last = thrifty([*CODES, grids[0]], aims[0].numpy(), DETAILS, prior, 1e9)
+    last = thrifty([*CODES, grids[0]], aims.grid[0].numpy(), DETAILS, prior, 1e9)
     assert score([last], aims, prior, 1)[1] < 0.3 * score(grids[:1], aims, prior, 1)[1]
 
 
 def test_free_bits_leave_what_is_nearest(grids, aims, prior):
-    last = thrifty([*CODES, *grids], aims[0].numpy(), DETAILS, prior, 0.0)
+    last = thrifty([*CODES, *grids], aims.grid[0].numpy(), DETAILS, prior, 0.0)
     kept = dequantise([torch.from_numpy(p)[None] for p in (*grids[:-1], last)], DETAILS)
     natural = dequantise([torch.from_numpy(p)[None] for p in grids], DETAILS)
-    goals = by_block(aims)
+    goals = by_block(aims.grid)
     assert ((kept - goals).abs() <= (natural - goals).abs() + 1e-3).all()
 
 

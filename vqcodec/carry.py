@@ -21,8 +21,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vqcodec.entropy.details import COLOURS
-from vqcodec.model.details import cosines
+from vqcodec.entropy.details import BLOCK, COLOURS
+from vqcodec.model.details import Coefficients, in_time
 
 SHARE = 0.7  # of the error that the first frame repeats
 FADE = 0.5  # the same for each frame after it
@@ -35,27 +35,34 @@ class Carry:
     def __init__(self) -> None:
         self._error: Tensor | None = None  # (1, 3, H, W), of frequencies in space
 
-    def onto(self, coefficients: Tensor) -> Tensor:
-        """What the next chunk lacks, (1, 3 F, H, W) coefficients → the same with part of the error.
+    def onto(self, coefficients: Coefficients) -> Coefficients:
+        """What the next chunk lacks, one clip's → the same with part of the error.
 
         The first chunk's are as they are.
         """
         if self._error is None:
             return coefficients
-        frames = coefficients.shape[1] // COLOURS
+        grid, splits = coefficients
+        frames = grid.shape[1] // COLOURS
         share = SHARE * min(1.0, frames / WHOLE)
-        fading = cosines(frames) @ (share * FADE ** torch.arange(frames, dtype=torch.float64))
-        added = self._error[:, :, None] * fading.to(coefficients)[:, None, None]
-        return coefficients + added.flatten(1, 2)
+        fading = (share * FADE ** torch.arange(frames, dtype=torch.float64)).to(grid)
+        added = self._error[:, :, None] * _everywhere(in_time(splits[0], frames) @ fading)
+        return Coefficients(grid + added.flatten(1, 2), splits)
 
-    def keep(self, coefficients: Tensor, said: Tensor) -> None:
+    def keep(self, coefficients: Coefficients, said: Tensor) -> None:
         """Take the error of a chunk's last frame.
 
         Args:
-            coefficients: (1, 3 F, H, W), what it lacks in truth.
-            said: what all planes of details say that it lacks.
+            coefficients: what it lacks in truth.
+            said: what all planes of details say that it lacks, as their grid.
         """
-        _, steps, height, width = coefficients.shape
-        errors = (said - coefficients).reshape(1, COLOURS, steps // COLOURS, height, width)
-        last = cosines(errors.shape[2])[:, -1].to(errors)
-        self._error = (errors * last[:, None, None]).sum(2)
+        grid, splits = coefficients
+        _, steps, height, width = grid.shape
+        errors = (said - grid).reshape(1, COLOURS, steps // COLOURS, height, width)
+        last = in_time(splits[0], errors.shape[2])[..., -1]
+        self._error = (errors * _everywhere(last)).sum(2)
+
+
+def _everywhere(blocks: Tensor) -> Tensor:
+    """(H/8, W/8, F) → (F, H, W): the same at all frequencies in space, as they lie in a grid."""
+    return blocks.permute(2, 0, 1).tile(1, BLOCK, BLOCK)

@@ -231,7 +231,7 @@ class Codec:
     def _check(self, grids: Sequence[NDArray[np.integer]]) -> None:
         if not 1 <= len(grids) <= len(self.levels):
             raise ValueError(f"{len(grids)} grids for {len(self.levels)} levels")
-        covered = set()
+        covered, pages = set(), 1
         for grid, level in zip(grids, self.levels, strict=False):
             if grid.ndim != 3 or not grid.size or not np.issubdtype(grid.dtype, np.integer):
                 raise ValueError(
@@ -240,8 +240,11 @@ class Codec:
             if grid.min() < 0 or grid.max() >= level.entries:
                 raise ValueError(f"index outside 0..{level.entries - 1}")
             t, h, w = grid.shape
-            if level.details:
-                t //= COLOURS
+            if level.details:  # the first such plane also has a page
+                t, rest = divmod(t, COLOURS)
+                if rest != pages:
+                    raise ValueError(f"no plane of details: {grid.shape}")
+                pages = 0
             covered.add((t * level.stride_t, h * level.stride, w * level.stride))
         if len(covered) > 1:
             raise ValueError(f"grids of different clips: {[grid.shape for grid in grids]}")

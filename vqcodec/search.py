@@ -40,7 +40,7 @@ from vqcodec.carry import Carry
 from vqcodec.entropy.context import Grid
 from vqcodec.entropy.prior import Prior
 from vqcodec.limits import check_search
-from vqcodec.model.details import likely
+from vqcodec.model.details import Coefficients, likely
 from vqcodec.model.network import MSVQVAE
 from vqcodec.thrift import thrifty
 from vqcodec.visibility import visibility
@@ -111,19 +111,19 @@ def search(
     chosen = []
     for number in range(len(clips)):
         one = slice(number, number + 1)
-        wanted, own = carry.onto(lacking[one]), [grid[one] for grid in codes]
+        wanted, own = carry.onto(lacking.of(one)), [grid[one] for grid in codes]
         every = network.details(wanted, network.config.details.planes)
         worth = None if price is None else price[one]
         found = _priced(network, wanted, own, every[:planes], prior, worth)
         chosen.append(found)
         said = found if len(found) == len(every) else every
-        carry.keep(lacking[one], likely(said, network.config.details))
+        carry.keep(lacking.of(one), likely(said, network.config.details))
     return (*codes, *(torch.cat(plane) for plane in zip(*chosen, strict=True)))
 
 
 def _priced(
     network: MSVQVAE,
-    wanted: Tensor,
+    wanted: Coefficients,
     codes: list[Tensor],
     planes: list[Tensor],
     prior: Prior | None,
@@ -159,17 +159,17 @@ def _with_details(
 
 
 def _last_plane(
-    network: MSVQVAE, coefficients: Tensor, grids: list[Tensor], prior: Prior, price: Tensor
+    network: MSVQVAE, coefficients: Coefficients, grids: list[Tensor], prior: Prior, price: Tensor
 ) -> Tensor:
     details = network.config.details
     assert details is not None
     chosen = [
         thrifty(chunk, aims, details, prior, 3 * worth)
         for chunk, aims, worth in zip(
-            _chunks(grids), coefficients.cpu().numpy(), price.tolist(), strict=True
+            _chunks(grids), coefficients.grid.cpu().numpy(), price.tolist(), strict=True
         )
     ]
-    return torch.from_numpy(np.stack(chosen)).to(coefficients.device)
+    return torch.from_numpy(np.stack(chosen)).to(coefficients.grid.device)
 
 
 def _chunks(grids: Sequence[Tensor]) -> list[list[Grid]]:

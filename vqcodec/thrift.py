@@ -8,12 +8,10 @@ those before it hold is twice as large at least, and later planes refine it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
-from vqcodec.entropy.context import Shape
 from vqcodec.entropy.details import COLOURS, Grid, Integers, Known, Symbols, refined
 from vqcodec.entropy.prior import Prior
 from vqcodec.model.config import DetailConfig
@@ -31,17 +29,17 @@ def thrifty(
     """The last of a chunk's planes, so that squared error and bits come to the least together.
 
     Args:
-        grids: codes, and the planes (3 F, H, W) behind them as quantised.
-        coefficients: what they stand for, of the same shape, in 8-bit values.
+        grids: codes, and the planes behind them as quantised.
+        coefficients: (3 F, H, W), what they stand for, in 8-bit values.
         config: of the details.
         prior: what symbols cost.
         price: squared error, of 8-bit values and summed over the colours, that a bit is worth.
     """
     codes, before = grids[: len(prior.levels)], grids[len(prior.levels) : -1]
-    planes, known = prior.planes(codes, cast(Shape, grids[-1].shape)), np.zeros_like(grids[-1])
+    planes, known = prior.planes(codes, coefficients.shape), np.zeros(coefficients.shape, np.int16)
     for plane, grid in enumerate(before):
         planes.code(Known(grid))
-        known = 2 * refined(known, grid, plane).astype(np.int16)
+        known = 2 * refined(known, grid[: len(known)], plane).astype(np.int16)
     last = len(before)
     step = config.step_at(last)
     costs = prior.details[last].table.bits * np.float32(price / step**2)

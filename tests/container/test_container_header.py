@@ -195,7 +195,7 @@ def test_planes_of_details():
     levels = (Level(8, 8), Level(1, 1, 15, details=True), Level(1, 1, 3, details=True))
     header = Header(64, 32, Fraction(2), Fraction(16), 0, bytes(8), levels)
     assert Header.from_bytes(header.to_bytes()) == header
-    assert header.grid_shapes(16)[1:] == ((48, 32, 64),) * 2
+    assert header.grid_shapes(16)[1:] == ((49, 32, 64), (48, 32, 64))  # a page with the first
     large = replace(header, width=512, height=512)
     assert large.max_frames == 32
     assert large.raw_bytes(32) > MAX_PAYLOAD

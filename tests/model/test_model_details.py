@@ -14,9 +14,11 @@ from vqcodec.errors import CheckpointError
 from vqcodec.model.checkpoint import Checkpoint, load, save
 from vqcodec.model.config import PRESETS, DetailConfig, ModelConfig
 from vqcodec.model.details import (
+    Coefficients,
     analyse,
     analyse_blocks,
     by_block,
+    lacking,
     quantise,
     quantised,
     synthesise,
@@ -39,40 +41,95 @@ def clips():
     return torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 255
 
 
+def noise(*shape):
+    """Coefficients of noise, blocks split in all ways."""
+    generator = torch.Generator().manual_seed(0)
+    splits = torch.randint(0, 4, (shape[0], shape[2] // 8, shape[3] // 8), generator=generator)
+    return Coefficients(torch.randn(shape, generator=generator) * 100, splits)
+
+
 @pytest.mark.parametrize("shape", [(1, 3, 8, 8, 8), (2, 3, 24, 16, 32), (1, 3, 64, 8, 16)])
 def test_the_transform_is_orthonormal(shape):
     residual = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    found = analyse(residual)
-    assert found.shape == (shape[0], 3 * shape[2], *shape[3:])
-    assert torch.allclose(found.square().sum(), residual.square().sum(), rtol=1e-4)
-    assert torch.allclose(synthesise(found), residual, atol=1e-5)
-    assert torch.allclose(by_block(found), analyse_blocks(residual), atol=1e-5)
+    for way in range(4):
+        splits = torch.full((shape[0], shape[3] // 8, shape[4] // 8), way)
+        splits[:, 0, 0] = 1
+        found = analyse(residual, splits)
+        assert found.shape == (shape[0], 3 * shape[2], *shape[3:])
+        assert torch.allclose(found.square().sum(), residual.square().sum(), rtol=1e-4)
+        assert torch.allclose(synthesise(Coefficients(found, splits)), residual, atol=1e-5)
+        assert torch.allclose(by_block(found), analyse_blocks(residual, splits), atol=1e-5)
 
 
 def test_a_grey_clip_that_stands_still_has_one_coefficient_a_block():
-    found = analyse(torch.ones(1, 3, 16, 16, 24))
+    found, splits = lacking(torch.ones(1, 3, 16, 16, 24), DETAILS)
+    assert not splits.any()
     assert int((found.abs() > 1e-4).sum()) == 6
     # The first colour, frequency 0 in time, and all blocks' frequency 0 side by side.
     assert torch.allclose(found[0, 0, :2, :3], torch.tensor((3 * 16 * 64) ** 0.5))
 
 
+def test_parts_lie_side_by_side():
+    """Of a block that changes once, on the border of two parts of four, all else is 0."""
+    residual = torch.zeros(1, 3, 16, 8, 16)
+    residual[:, :, 8:, :, 8:] = 64  # the other block is 0
+    found, splits = lacking(residual, DETAILS)
+    assert splits.tolist() == [[[0, 1]]]
+    assert (found.abs() > 1e-3).nonzero().tolist() == [[0, 1, 0, 1]]
+    found = analyse(residual, torch.tensor([[[0, 2]]]))
+    assert (found.abs() > 1e-3).nonzero().tolist() == [[0, 2, 0, 1], [0, 3, 0, 1]]
+    few = analyse(torch.ones(1, 3, 2, 8, 8), torch.tensor([[[3]]]))  # of two frames two parts
+    assert (few.abs() > 1e-3).nonzero().tolist() == [[0, 0, 0, 0], [0, 1, 0, 0]]
+
+
+def test_blocks_that_move_are_split(clips):
+    """And it takes fewer bits, by the estimate it goes by."""
+    frames = torch.from_numpy(scene(32, 32, 48)).permute(3, 0, 1, 2)[None].float()
+    moving = torch.stack([frames[0].roll(3 * t, 3)[:, t] for t in range(32)], 1)[None]
+    still = frames[:, :, :1].expand(-1, -1, 32, -1, -1)
+    assert not lacking(still - 128, DETAILS).splits.any()
+    found = lacking(moving - 128, DETAILS)
+    assert (found.splits > 0).float().mean() > 0.5
+    whole = analyse(moving - 128, torch.zeros_like(found.splits))
+
+    def bits(grid):
+        return (grid / (0.6 * DETAILS.step_at(2))).square().log1p().sum()
+
+    assert bits(found.grid) < 0.9 * bits(whole)
+
+
+def test_the_page_says_how_blocks_are_split():
+    coefficients = noise(2, 24, 16, 24)
+    first, second = quantise(coefficients, DETAILS, 2)
+    assert first.shape == (2, 25, 16, 24)
+    assert second.shape == (2, 24, 16, 24)
+    assert torch.equal(first[:, 24, :2, :3], coefficients.splits.to(torch.int16))
+    assert not first[:, 24, 2:].any()
+    assert not first[:, 24, :, 3:].any()
+    assert torch.equal(quantised([first, second], DETAILS).splits, coefficients.splits)
+    first[:, 24] = 30  # no more ways than there are
+    assert (quantised([first], DETAILS).splits == 3).all()
+
+
 def test_what_is_known_is_whole_steps_and_their_pixels():
-    coefficients = torch.randn(2, 24, 16, 16, generator=torch.Generator().manual_seed(0)) * 100
+    coefficients = noise(2, 24, 16, 16)
     for count in (1, 2, 3):
         found = quantised(quantise(coefficients, DETAILS, count), DETAILS)
         assert (found.plane, found.step) == (count - 1, DETAILS.step_at(count - 1))
-        whole = (coefficients / found.step).trunc().to(torch.int16)
+        whole = (coefficients.grid / found.step).trunc().to(torch.int16)
         assert torch.equal(found.values, by_block(whole))
         likely = torch.from_numpy(DETAILS.likely(whole.numpy())) * found.step
-        assert torch.allclose(255 * found.likely, synthesise(likely), atol=1e-3)
+        expected = synthesise(Coefficients(likely, coefficients.splits))
+        assert torch.allclose(255 * found.likely, expected, atol=1e-3)
         part = found.of(slice(1, 2)).rows(slice(8, 16))
         assert torch.equal(part.likely, found.likely[1:, :, :, 8:])
         assert torch.equal(part.values, found.values[1:, :, :, 1:])
+        assert torch.equal(part.splits, found.splits[1:, 1:])
 
 
 def test_each_plane_halves_the_error_bound_and_is_a_beginning():
-    coefficients = torch.randn(2, 24, 16, 16, generator=torch.Generator().manual_seed(0)) * 100
-    aims = by_block(coefficients)
+    coefficients = noise(2, 24, 16, 16)
+    aims = by_block(coefficients.grid)
     planes = quantise(coefficients, DETAILS, 3)
     assert all(
         torch.equal(a, b) for a, b in zip(quantise(coefficients, DETAILS, 2), planes, strict=False)
@@ -87,7 +144,7 @@ def test_each_plane_halves_the_error_bound_and_is_a_beginning():
 
 
 def test_what_is_beyond_the_first_plane_stays_finite_and_nested():
-    coefficients = torch.full((1, 24, 8, 8), 1e6)
+    coefficients = Coefficients(torch.full((1, 24, 8, 8), 1e6), torch.zeros(1, 1, 1).long())
     planes = quantise(coefficients, DETAILS, 3)
     assert int(planes[0].max()) == 2 * LIMIT - 1
     found = [float(dequantise(planes[:count], DETAILS).max()) for count in (1, 2, 3)]
@@ -97,7 +154,7 @@ def test_what_is_beyond_the_first_plane_stays_finite_and_nested():
 def test_quality_rises_with_every_plane(network, clips):
     codes = len(network.config.code_grids)
     grids = network.encode(clips)
-    assert [grid.shape[1] for grid in grids[codes:]] == [48] * 3
+    assert [grid.shape[1] for grid in grids[codes:]] == [49, 48, 48]
     errors = [
         (network.decode(grids[:count]) - clips).square().flatten(1).mean(1)
         for count in range(codes, len(grids) + 1)

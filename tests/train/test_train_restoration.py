@@ -14,7 +14,7 @@ from vqcodec.cli.train import train as command
 from vqcodec.errors import CheckpointError, OutputError
 from vqcodec.model.checkpoint import MODEL, load
 from vqcodec.model.config import RestorationConfig
-from vqcodec.model.details import analyse, quantise, quantised
+from vqcodec.model.details import lacking, quantise, quantised
 from vqcodec.train import optimizer as optimizers
 from vqcodec.train.config import RunOptions, TrainConfig
 from vqcodec.train.details import DetailTraining, train_details
@@ -119,7 +119,7 @@ def test_blocks_for_details_join_one_that_has_none(quick, options, tmp_path):
             assert all(map(torch.equal, old.parameters(), new.parameters()))
         decoded, residual = torch.rand(2, 1, 3, 8, 16, 16).unbind()
         details = load(path).config.details
-        found = quantised(quantise(analyse(255 * residual), details, 2), details)
+        found = quantised(quantise(lacking(255 * residual, details), details, 2), details)
         # What is new begins as the identity, but for intervals, and these are for details alone.
         for some, level in ((None, 4), (found, 6))[: 2 - number]:
             with torch.inference_mode():

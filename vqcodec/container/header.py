@@ -116,15 +116,13 @@ class Header:
 
     def grid_shapes(self, frames: int) -> tuple[Shape, ...]:
         """Shape (T', H', W') of each level's grid in a chunk of ``frames`` frames."""
-        padded = self.pad_frames(frames)
-        return tuple(
-            (
-                padded // level.stride_t * (COLOURS if level.details else 1),
-                self.height // level.stride,
-                self.width // level.stride,
-            )
-            for level in self.levels
-        )
+        padded, shapes, pages = self.pad_frames(frames), [], 1
+        for level in self.levels:
+            steps = padded // level.stride_t
+            if level.details:  # the first such plane also has a page
+                steps, pages = COLOURS * steps + pages, 0
+            shapes.append((steps, self.height // level.stride, self.width // level.stride))
+        return tuple(shapes)
 
     def raw_bytes(self, frames: int) -> int:
         """Size of a raw payload of ``frames`` frames: the most that any packer needs."""

@@ -18,8 +18,9 @@ import numpy.typing as npt
 from vqcodec.entropy.config import LevelPrior
 from vqcodec.entropy.context import RUN, Canvas, Grid, Rows, Run, Shape
 from vqcodec.entropy.details import COLOURS, Integers, Known, Symbols, passes
+from vqcodec.entropy.loudness import DetailPrior
 from vqcodec.entropy.prior import Prior, known
-from vqcodec.entropy.tables import EXTENT, Table
+from vqcodec.entropy.tables import EXTENT
 from vqcodec.errors import FormatError
 
 Weights: TypeAlias = npt.NDArray[np.float64]  # (P, digits): frequencies minus 1
@@ -105,7 +106,7 @@ def encode_many(
             if details:
                 planes = prior.planes(chunks[i][codes], shapes[i][-1])
                 for grid, plane in zip(details, prior.details, strict=False):
-                    planes.code(_PlaneWriter(writer, plane.table, grid))
+                    planes.code(_PlaneWriter(writer, plane, grid))
                     writer.end_level()
         encoded |= {i: writer.finish() for i, writer in zip(batch, writers, strict=True)}
     return [encoded[i] for i in range(len(chunks))]
@@ -152,7 +153,7 @@ def decode_many(
             for plane in more:
                 assert planes is not None
                 frames = wanted[-1][0] // COLOURS
-                grids.append(planes.code(_PlaneReader(reader, plane.table, frames)))
+                grids.append(planes.code(_PlaneReader(reader, plane, frames)))
                 if ends is not None and len(grids) < len(wanted):
                     reader.expect_end(ends[i][len(grids) - 1])
             decoded[i] = reader.error() or grids
@@ -208,9 +209,15 @@ def _slices(count: int) -> Iterator[slice]:
 class _PlaneWriter(Known):
     """Codes a plane of details to a stream."""
 
-    def __init__(self, writer: _Writer, table: Table, grid: Grid) -> None:
+    def __init__(self, writer: _Writer, prior: DetailPrior, grid: Grid) -> None:
         super().__init__(grid)
-        self._writer, self._table = writer, table
+        self._writer, self._prior = writer, prior
+
+    def split(self, contexts: Integers, places: Integers) -> Symbols:
+        symbols = super().split(contexts, places)
+        assert self._prior.splits is not None
+        self._writer.put(symbols, self._prior.splits.weights[contexts])
+        return symbols
 
     def extent(self, colour: int) -> int:
         extent = super().extent(colour)
@@ -220,15 +227,19 @@ class _PlaneWriter(Known):
     def run(self, colour: int, contexts: Integers, places: Integers) -> Symbols:
         symbols = super().run(colour, contexts, places)
         for part in _slices(len(symbols)):
-            self._writer.put(symbols[part], self._table.weights[contexts[part]])
+            self._writer.put(symbols[part], self._prior.table.weights[contexts[part]])
         return symbols
 
 
 class _PlaneReader:
     """Inverse of :class:`_PlaneWriter`."""
 
-    def __init__(self, reader: _Reader, table: Table, frames: int) -> None:
-        self._reader, self._table, self._frames = reader, table, frames
+    def __init__(self, reader: _Reader, prior: DetailPrior, frames: int) -> None:
+        self._reader, self._prior, self._frames = reader, prior, frames
+
+    def split(self, contexts: Integers, places: Integers) -> Symbols:
+        assert self._prior.splits is not None
+        return self._reader.get(self._prior.splits.weights[contexts])
 
     def extent(self, colour: int) -> int:
         extent = int(self._reader.get(EXTENT)[0])
@@ -239,7 +250,7 @@ class _PlaneReader:
 
     def run(self, colour: int, contexts: Integers, places: Integers) -> Symbols:
         parts = [
-            self._reader.get(self._table.weights.take(contexts[part], axis=0))
+            self._reader.get(self._prior.table.weights.take(contexts[part], axis=0))
             for part in _slices(len(places))
         ]
         return np.concatenate(parts)

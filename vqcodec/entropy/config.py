@@ -21,6 +21,7 @@ from vqcodec.entropy.details import (
     HIDDEN,
     INPUTS,
     SPACES,
+    SPLITS,
     TIMES,
 )
 from vqcodec.errors import CheckpointError
@@ -215,9 +216,11 @@ class PriorConfig:
                 f"details.{plane}.w2": ("int8", (HIDDEN,)),
                 f"details.{plane}.b2": ("int32", (1,)),
             }
-            for number, level in enumerate(self.levels):
-                shape = level.entries, HIDDEN + 1
-                tensors[f"details.{plane}.codes.{number}"] = "int8", shape
+            # How a block is split counts as one more code of it.
+            for number, entries in enumerate((*(level.entries for level in self.levels), SPLITS)):
+                tensors[f"details.{plane}.codes.{number}"] = "int8", (entries, HIDDEN + 1)
+        if self.planes:
+            tensors["details.0.splits"] = "int8", (SPLITS**2, SPLITS)
         return tensors
 
     def to_json(self) -> str:

@@ -1,15 +1,16 @@
 """Planes of details: the coefficients of a transform, quantised ever finer, coded in contexts.
 
 A plane is a grid (3 F, H, W) of symbols, as ``docs/format.md`` lays it out. The first holds rounded
-coefficients, each further one what halving the step adds. Nearly all symbols are 0, and what is not
-lies close together: in frequency, in blocks side by side, and in all colours at once. So each
-coefficient spreads its magnitude over those around it, and what has come together at a place is
-what a :class:`Predictor` goes by to choose a context. All are integers.
+coefficients, each further one what halving the step adds. Behind those of the first is a page
+(H, W) that says into how many parts in time each block is split. Nearly all symbols are 0, and what
+is not lies close together: in frequency, in blocks side by side, and in all colours at once. So
+each coefficient spreads its magnitude over those around it, and what has come together at a place
+is what a :class:`Predictor` goes by to choose a context. All are integers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, TypeAlias
@@ -25,6 +26,7 @@ COLOURS = 3
 BLOCK = 8  # pixels a side
 LIMIT = 15  # greatest magnitude in the first plane
 ENTRIES = (2 * LIMIT + 1, 3)  # symbols of the first plane, and of each further one
+SPLITS = 4  # ways to split a block: way n makes 2^n parts of its frames
 
 _MARGIN = 2  # of absent coefficients behind each axis of frequency; 1 block behind the others
 _FIELD = 16  # bits of each of the four sums that a cell of the canvas holds
@@ -156,6 +158,14 @@ class Predictor(Protocol):
 class Coder(Protocol):
     """What is done with the symbols of a plane: they are written, read, or counted."""
 
+    def split(self, contexts: Integers, places: Integers) -> Symbols:
+        """How some blocks are split.
+
+        Args:
+            contexts: (n,) below the square of :data:`SPLITS`.
+            places: (n,) numbers of the blocks, row by row.
+        """
+
     def extent(self, colour: int) -> int:
         """How many passes of a colour are coded, 0 to :data:`PASSES`; all others hold zeros."""
 
@@ -200,12 +210,18 @@ def geometry(frames: int, rows: int, columns: int) -> Geometry:
 
 
 class Known:
-    """A :class:`Coder` of symbols that are known already: those of a grid (3 F, H, W)."""
+    """A :class:`Coder` of symbols that are known already: those of a plane's grid."""
 
     def __init__(self, grid: Grid) -> None:
-        frames, height, width = grid.shape
-        self._geometry = geometry(frames // COLOURS, height // BLOCK, width // BLOCK)
-        self._symbols = grid.reshape(COLOURS, -1)
+        steps, height, width = grid.shape
+        frames = steps // COLOURS
+        self._geometry = geometry(frames, height // BLOCK, width // BLOCK)
+        self._symbols = grid[: COLOURS * frames].reshape(COLOURS, -1)
+        self._page = grid[COLOURS * frames :]
+
+    def split(self, contexts: Integers, places: Integers) -> Symbols:
+        """See :class:`Coder`; only where the grid has that page."""
+        return splits_of(self._page).ravel()[places].astype(np.int32)
 
     def extent(self, colour: int) -> int:
         """No more passes than it takes."""
@@ -224,15 +240,21 @@ class Planes:
     """The coefficients of one chunk, as far as they are known.
 
     Args:
-        shape: (3 F, H, W) of each plane's grid; H and W multiples of 8, F at most 64.
-        predictors: of its planes.
+        shape: of a plane's grid; H and W multiples of 8, F at most 64.
+        predict: the predictors of its planes, given how blocks are split, (P,) row by row.
     """
 
-    def __init__(self, shape: tuple[int, int, int], predictors: Sequence[Predictor]) -> None:
-        frames, height, width = shape
-        self._shape = shape
-        self._predictors = predictors
-        self._geometry = geometry(frames // COLOURS, height // BLOCK, width // BLOCK)
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        predict: Callable[[Grid], Sequence[Predictor]],
+    ) -> None:
+        steps, height, width = shape
+        frames = steps // COLOURS
+        self._shape = COLOURS * frames, height, width
+        self._predict = predict
+        self._predictors: Sequence[Predictor] = ()
+        self._geometry = geometry(frames, height // BLOCK, width // BLOCK)
         # Of each colour in coding order: coefficients in steps of the present plane.
         self._values = np.zeros((COLOURS, len(self._geometry.place)), np.int16)
         # What magnitudes add up to at each place: four sums, 16 bits each. None comes near 2^15.
@@ -243,11 +265,16 @@ class Planes:
 
     def code(self, coder: Coder) -> Grid:
         """Code the next plane; returns its grid."""
-        geometry, predictor = self._geometry, self._predictors[self._plane]
+        geometry, pages = self._geometry, []
         grid = np.zeros((COLOURS, len(geometry.place)), np.int16)
         if self._plane:  # in steps of half the size
             self._values *= 2
             self._sums *= 2
+        else:
+            splits = self._split(coder)
+            self._predictors = self._predict(splits.ravel())
+            pages = [page_of(splits)]
+        predictor = self._predictors[self._plane]
         for colour in range(COLOURS):
             begin = 0
             for end in geometry.ends[: coder.extent(colour)]:
@@ -260,7 +287,18 @@ class Planes:
                 self._take_in(colour, here, symbols)
                 begin = end
         self._plane += 1
-        return grid.reshape(self._shape)
+        return np.concatenate([grid.reshape(self._shape), *pages])
+
+    def _split(self, coder: Coder) -> Grid:
+        """How blocks are split, (H / 8, W / 8): diagonal by diagonal."""
+        rows, columns = (side // BLOCK for side in self._shape[1:])
+        splits = np.zeros((rows + 1, columns + 1), np.int16)  # none outside counts as whole
+        for number in range(rows + columns - 1):
+            y = np.arange(max(0, number - columns + 1), min(rows, number + 1))
+            x = number - y
+            contexts = SPLITS * splits[y, x + 1] + splits[y + 1, x]  # above, and to the left
+            splits[y + 1, x + 1] = coder.split(contexts, y * columns + x)
+        return splits[1:, 1:]
 
     def _look(self, colour: int, here: slice) -> Seen:
         geometry = self._geometry
@@ -304,6 +342,19 @@ class Planes:
         offsets, amounts = self._geometry.spread
         spread = np.multiply.outer(more, amounts)
         np.add.at(self._sums_of[colour], np.add.outer(cells, offsets).ravel(), spread.ravel())
+
+
+def page_of(splits: Grid) -> Grid:
+    """How blocks are split (..., H / 8, W / 8) → the page (1, H, W) that says so."""
+    page = np.zeros((1, *(BLOCK * side for side in splits.shape)), np.int16)
+    splits_of(page)[:] = splits
+    return page
+
+
+def splits_of(page: Grid) -> Grid:
+    """Inverse of :func:`page_of`, a view: where coefficients have their first frequency."""
+    _, height, width = page.shape
+    return page[0, : height // BLOCK, : width // BLOCK]
 
 
 def _parts(sums: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:

@@ -44,6 +44,8 @@ class DetailPrior:
 
     Attributes:
         table: what symbols cost in each context.
+        splits: what it costs how a block is split, by how those left of and above it are; None but
+            for the first plane.
 
     Args:
         tensors: see :meth:`~vqcodec.entropy.config.PriorConfig.shapes`.
@@ -51,6 +53,7 @@ class DetailPrior:
 
     def __init__(self, tensors: Mapping[str, Array]) -> None:
         self.table = Table(tensors["costs"])
+        self.splits = Table(tensors["splits"]) if "splits" in tensors else None
         self._still = tensors["still"].ravel()
         places = tensors["time"][:, :, None] + tensors["space"][:, None]
         places = places.reshape(-1, HIDDEN)
@@ -62,7 +65,12 @@ class DetailPrior:
         self._codes = [tensors[f"codes.{level}"] for level in range(count)]
 
     def of(self, blocks: Sequence[Grid]) -> Loudness:
-        """The predictor of a chunk's plane, given the codes of its blocks (:func:`block_codes`)."""
+        """The predictor of a chunk's plane.
+
+        Args:
+            blocks: the codes of its blocks (:func:`block_codes`) and, as if that were one more,
+                how they are split, (P, 1).
+        """
         return Loudness(self, block_means(blocks, self._codes))
 
     def still(self, places: Array, blocks: Array) -> Contexts:
@@ -136,7 +144,7 @@ def block_codes(codes: Sequence[Grid], shape: tuple[int, int, int]) -> list[Grid
 
     Args:
         codes: (T', H', W') per level, of one chunk; strides are powers of two.
-        shape: (3 F, H, W) of a plane of details.
+        shape: of a plane's grid.
     """
     rows, columns = shape[1] // BLOCK, shape[2] // BLOCK
     found = []

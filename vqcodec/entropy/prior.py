@@ -12,7 +12,16 @@ import numpy.typing as npt
 
 from vqcodec.entropy.config import LevelPrior, PriorConfig
 from vqcodec.entropy.context import RUN, Canvas, Grid, Rows, Run, Shape, Where
-from vqcodec.entropy.details import BLOCK, COLOURS, PASSES, Integers, Known, Planes, Symbols
+from vqcodec.entropy.details import (
+    BLOCK,
+    COLOURS,
+    PASSES,
+    SPLITS,
+    Integers,
+    Known,
+    Planes,
+    Symbols,
+)
 from vqcodec.entropy.integer import (
     BIAS_LIMIT,
     PRECISION,
@@ -22,7 +31,7 @@ from vqcodec.entropy.integer import (
     Network,
     scramble,
 )
-from vqcodec.entropy.loudness import DetailPrior, block_codes
+from vqcodec.entropy.loudness import DetailPrior, Loudness, block_codes
 from vqcodec.entropy.tables import Table
 from vqcodec.errors import CheckpointError
 
@@ -138,7 +147,11 @@ class Prior:
             shape: of each plane's grid.
         """
         blocks = block_codes(codes, shape)
-        return Planes(shape, [plane.of(blocks) for plane in self.details])
+
+        def predict(splits: Grid) -> list[Loudness]:
+            return [plane.of([*blocks, splits[:, None]]) for plane in self.details]
+
+        return Planes(shape, predict)
 
     def detail_bits(self, grids: Sequence[Grid]) -> list[float]:
         """Bits that each plane of details costs that a chunk's grids have."""
@@ -147,7 +160,7 @@ class Prior:
             return []
         coder, found = self.planes(codes, cast(Shape, planes[0].shape)), []
         for grid, plane in zip(planes, self.details, strict=False):
-            cost = _Cost(grid, plane.table)
+            cost = _Cost(grid, plane)
             coder.code(cost)
             found.append(cost.bits)
         return found
@@ -198,7 +211,7 @@ class Prior:
             shape = _FIXED_FRAMES, *2 * (side * self.levels[0].stride,)
             planes = self.planes(_fixed_grids(self.config, 2, side), shape)
             for number, plane in enumerate(self.details):
-                planes.code(_Digest(digest, number, plane.table, shape))
+                planes.code(_Digest(digest, number, plane, shape))
         return digest.digest()
 
     def _digits(
@@ -216,31 +229,45 @@ _FIXED_FRAMES = 24
 class _Cost(Known):
     """Adds up what the symbols of a plane cost."""
 
-    def __init__(self, grid: Grid, table: Table) -> None:
+    def __init__(self, grid: Grid, prior: DetailPrior) -> None:
         super().__init__(grid)
-        self._table, self.bits = table, COLOURS * log2(PASSES + 1)  # of the extents
+        self._prior, self.bits = prior, COLOURS * log2(PASSES + 1)  # of the extents
+
+    def split(self, contexts: Integers, places: Integers) -> Symbols:
+        symbols = super().split(contexts, places)
+        assert self._prior.splits is not None
+        self.bits += float(self._prior.splits.bits[contexts, symbols].sum())
+        return symbols
 
     def run(self, colour: int, contexts: Integers, places: Integers) -> Symbols:
         symbols = super().run(colour, contexts, places)
-        self.bits += float(self._table.bits[contexts, symbols].sum())
+        self.bits += float(self._prior.table.bits[contexts, symbols].sum())
         return symbols
 
 
 class _Digest(Known):
     """Pseudo-random symbols, and a digest of what is said of them."""
 
-    def __init__(self, digest: hashlib._Hash, plane: int, table: Table, shape: Shape) -> None:
+    def __init__(self, digest: hashlib._Hash, plane: int, prior: DetailPrior, shape: Shape) -> None:
         values = scramble(prod(shape), plane)
-        entries = np.uint64(table.weights.shape[1])
+        entries = np.uint64(prior.table.weights.shape[1])
         # Mostly zeros, as pictures have them.
         symbols = np.where(values % np.uint64(16) == 0, (values >> np.uint64(8)) % entries, 0)
         super().__init__(symbols.astype(np.int16).reshape(shape))
-        self._digest, self._table = digest, table
+        self._page = (values[: prod(shape[1:])] % np.uint64(SPLITS)).astype(np.int16)
+        self._page = self._page.reshape(1, *shape[1:])
+        self._digest, self._prior = digest, prior
+
+    def split(self, contexts: Integers, places: Integers) -> Symbols:
+        assert self._prior.splits is not None
+        return self._digested(self._prior.splits, contexts, super().split(contexts, places))
 
     def run(self, colour: int, contexts: Integers, places: Integers) -> Symbols:
-        symbols = super().run(colour, contexts, places)
+        return self._digested(self._prior.table, contexts, super().run(colour, contexts, places))
+
+    def _digested(self, table: Table, contexts: Integers, symbols: Symbols) -> Symbols:
         for context in np.unique(contexts):
-            self._digest.update((self._table.weights[context] + 1).astype("<u4").tobytes())
+            self._digest.update((table.weights[context] + 1).astype("<u4").tobytes())
             self._digest.update(symbols[contexts == context].astype("<u4").tobytes())
         return symbols
 

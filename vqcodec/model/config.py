@@ -290,7 +290,10 @@ class ModelConfig:
         return self.levels[0].stride
 
     def bits_per_pixel(self, grids: int | None = None) -> float:
-        """Bits per pixel of the first ``grids`` grids, written at fixed length (paper, 4.1)."""
+        """Bits per pixel of the first ``grids`` grids, written at fixed length (paper, 4.1).
+
+        Without how blocks of details are split.
+        """
         return sum(
             math.ceil(math.log2(grid.entries))
             * (COLOURS if grid.details else 1)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from vqcodec.model import details
 from vqcodec.model.config import LevelConfig, ModelConfig
+from vqcodec.model.details import Coefficients
 from vqcodec.model.layers import Down, Mix, Up, blocks
 from vqcodec.model.mending import Mending
 from vqcodec.model.quantizer import Codebook, ResidualQuantizer, VectorQuantizer
@@ -207,12 +208,13 @@ class MSVQVAE(nn.Module):
             indices += self.details(self.lacking(clip, indices), wanted - count)
         return tuple(indices)
 
-    def lacking(self, clip: Tensor, codes: Sequence[Tensor]) -> Tensor:
-        """What (B, 3, T, H, W) in 0..1 has beyond its codes: (B, 3 T, H, W) coefficients."""
-        return details.analyse(255 * (clip - self.reconstruct(codes).clip))
+    def lacking(self, clip: Tensor, codes: Sequence[Tensor]) -> Coefficients:
+        """What (B, 3, T, H, W) in 0..1 has beyond its codes."""
+        assert self.config.details is not None
+        return details.lacking(255 * (clip - self.reconstruct(codes).clip), self.config.details)
 
-    def details(self, coefficients: Tensor, planes: int) -> list[Tensor]:
-        """The first planes of (B, 3 T, H, W) coefficients, int16, each of the same shape."""
+    def details(self, coefficients: Coefficients, planes: int) -> list[Tensor]:
+        """The grids of the first planes, int16."""
         assert self.config.details is not None
         return details.quantise(coefficients, self.config.details, planes)
 

@@ -119,10 +119,10 @@ class Restoration(nn.Module):
         steps = 255 / details.step
         exactly = torch.autocast(picture.device.type, enabled=False)  # in training: not bfloat16
         with exactly:
-            seen = analyse_blocks(steps * (picture - decoded))
+            seen = analyse_blocks(steps * (picture - decoded), details.splits)
         found = self.intervals(seen, details.values, details.plane)
         with exactly:
-            return decoded + synthesise_blocks(found) / steps
+            return decoded + synthesise_blocks(found, details.splits) / steps
 
 
 def _strips(clips: Tensor, unit: int, reach: int) -> Iterator[Strip]:

@@ -19,8 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vqcodec.entropy.details import SPLITS, splits_of
 from vqcodec.entropy.loudness import block_codes, block_means
 from vqcodec.entropy.prior import Prior
+from vqcodec.entropy.tables import Costs, costs_of
 from vqcodec.errors import CheckpointError
 from vqcodec.files import make_folder
 from vqcodec.model import checkpoint as checkpoints
@@ -105,11 +107,13 @@ class _Coded:
 
     Attributes:
         samples: of each plane.
-        blocks: for each level (N, n), the codes of each block.
+        blocks: for each level (N, n), the codes of each block; then how they are split, (N, 1).
+        splits: what it costs how blocks are split.
     """
 
     samples: list[Samples]
     blocks: list[Tensor]
+    splits: Costs
 
 
 class _Run:
@@ -131,7 +135,7 @@ class _Run:
         self.coder = self.checkpoint.build().to(options.device)
         self.levels = len(model.code_grids)
         torch.manual_seed(config.seed)
-        entries = [grid.entries for grid in model.code_grids]
+        entries = [*(grid.entries for grid in model.code_grids), SPLITS]
         self.networks = [PlaneNetwork(plane, entries) for plane in range(config.planes)]
         self.optimizer = torch.optim.Adam(
             [parameter for network in self.networks for parameter in network.parameters()],
@@ -162,7 +166,8 @@ class _Run:
         while len(blocks) < config.chunks:
             for grids in self._grids(draw(number)[: config.chunks - len(blocks)]):
                 collector.add(grids[self.levels :])
-                blocks.append(block_codes(grids[: self.levels], shape))
+                splits = splits_of(grids[self.levels][-1:]).reshape(-1, 1)
+                blocks.append([*block_codes(grids[: self.levels], shape), splits])
             number += 1
             self.reporter.encoded(len(blocks), config.chunks)
             if stopped():
@@ -175,7 +180,7 @@ class _Run:
             held_out, frames=config.frames, size=config.size, limit=VALIDATION_CLIPS
         )
         held = [grids for clip in torch.split(kept, 1) for grids in self._grids(clip)]
-        return _Coded(collector.samples(), joined), held
+        return _Coded(collector.samples(), joined, costs_of(collector.splits)), held
 
     @torch.inference_mode()
     def _grids(self, clips: Tensor) -> list[Grids]:
@@ -215,9 +220,10 @@ class _Run:
         found: dict[str, NDArray[Any]] = {}
         for plane, (network, samples) in enumerate(zip(self.networks, coded.samples, strict=True)):
             tensors = network.tensors()
-            tables = [tensors[f"codes.{level}"] for level in range(self.levels)]
+            tables = [tensors[f"codes.{level}"] for level in range(len(blocks))]
             tensors["costs"] = count(tensors, samples, block_means(blocks, tables))
             found |= {f"details.{plane}.{name}": tensor for name, tensor in tensors.items()}
+        found["details.0.splits"] = coded.splits
         return found
 
     def _validate(

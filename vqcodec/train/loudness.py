@@ -26,6 +26,7 @@ from vqcodec.entropy.details import (
     HIDDEN,
     INPUTS,
     SPACES,
+    SPLITS,
     TIMES,
     Grid,
     Integers,
@@ -91,6 +92,9 @@ class Samples:
 class Collector:
     """Gathers samples of all planes, chunk by chunk.
 
+    Attributes:
+        splits: float64 (SPLITS², SPLITS) counts of how blocks are split, by those beside them.
+
     Args:
         planes: how many.
         seed: of what is kept.
@@ -98,6 +102,7 @@ class Collector:
 
     def __init__(self, planes: int, seed: int) -> None:
         self.blocks = 0
+        self.splits = np.zeros((SPLITS**2, SPLITS))
         self._rng = np.random.default_rng(seed)
         self._rows: list[list[tuple[NDArray[Any], ...]]] = [[] for _ in range(planes)]
         self._known = [np.zeros((CONTEXTS, ENTRIES[min(plane, 1)])) for plane in range(planes)]
@@ -105,10 +110,12 @@ class Collector:
     def add(self, planes: Sequence[Grid]) -> None:
         """Take samples of a chunk's planes of details."""
         recorders = [
-            _Recorder(grid, self._rng, KEPT[min(plane, len(KEPT) - 1)], self._known[plane])
+            _Recorder(
+                grid, self._rng, KEPT[min(plane, len(KEPT) - 1)], self._known[plane], self.splits
+            )
             for plane, grid in enumerate(planes)
         ]
-        state = Planes(planes[0].shape, recorders)
+        state = Planes(planes[0].shape, lambda _splits: recorders)
         for recorder, rows in zip(recorders, self._rows, strict=True):
             state.code(recorder)
             rows += [(block + self.blocks, *more) for block, *more in recorder.rows]
@@ -131,12 +138,23 @@ class _Recorder(Known):
     """A predictor that only looks, and the coder of known symbols that goes with it."""
 
     def __init__(
-        self, grid: Grid, rng: np.random.Generator, kept: float, known: NDArray[np.float64]
+        self,
+        grid: Grid,
+        rng: np.random.Generator,
+        kept: float,
+        known: NDArray[np.float64],
+        splits: NDArray[np.float64],
     ) -> None:
         super().__init__(grid)
+        self._splits = splits
         self.rows: list[tuple[NDArray[Any], ...]] = []
         self._rng, self._kept, self._known = rng, kept, known
         self._seen: Seen | None = None
+
+    def split(self, contexts: Integers, places: Integers) -> Symbols:
+        symbols = super().split(contexts, places)
+        np.add.at(self._splits, (contexts, symbols), 1)
+        return symbols
 
     def contexts(self, seen: Seen) -> NDArray[np.int16]:
         """All the same, so that symbols come in their order."""

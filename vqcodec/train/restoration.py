@@ -22,7 +22,7 @@ from vqcodec.files import make_folder
 from vqcodec.metrics import psnr
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model.config import RestorationConfig
-from vqcodec.model.details import Quantised, analyse, quantise, quantised
+from vqcodec.model.details import Quantised, lacking, quantise, quantised
 from vqcodec.model.network import MSVQVAE
 from vqcodec.model.restoration import Restoration
 from vqcodec.train.config import VALIDATION_CLIPS, RunOptions, checked
@@ -290,7 +290,8 @@ class _Run:
         if planes <= 0:
             return None
         assert details is not None
-        return quantised(quantise(analyse(255 * (clips - decoded)), details, planes), details)
+        wanted = lacking(255 * (clips - decoded), details)
+        return quantised(quantise(wanted, details, planes), details)
 
     def _restored(self, decoded: Tensor, found: Quantised | None, quality: int) -> Tensor:
         level = torch.full((len(decoded),), quality, device=decoded.device)
