@@ -99,9 +99,7 @@ def analyse(residual: Tensor, splits: Tensor) -> Tensor:
     Coefficient (i, j) of the block (y, x) is at (i · H/8 + y, j · W/8 + x): each frequency is one
     rectangle.
     """
-    rows = analyse_blocks(residual, splits).permute(0, 2, 3, 4, 1)
-    rows = rows.reshape(*rows.shape[:4], COLOURS, BLOCK, BLOCK).permute(0, 4, 1, 5, 2, 6, 3)
-    return rows.flatten(1, 2).flatten(2, 3).flatten(3)
+    return _as_grid(in_time(splits, residual.shape[2]) @ _in_space(residual))
 
 
 def synthesise(coefficients: Coefficients) -> Tensor:
@@ -123,8 +121,7 @@ def analyse_blocks(residual: Tensor, splits: Tensor) -> Tensor:
         residual: pictures.
         splits: (B, H/8, W/8) int64, how blocks are split.
     """
-    blocks = _in_space(residual)
-    blocks = in_time(splits, blocks.shape[3]) @ blocks
+    blocks = in_time(splits, residual.shape[2]) @ _in_space(residual)
     return blocks.permute(0, 4, 3, 1, 2)
 
 
@@ -139,17 +136,17 @@ def synthesise_blocks(coefficients: Tensor, splits: Tensor) -> Tensor:
 
 def lacking(residual: Tensor, config: DetailConfig) -> Coefficients:
     """(B, 3, F, H, W), in 8-bit values → its coefficients, blocks split as it takes fewest bits."""
-    blocks = _in_space(residual)
+    blocks, frames = _in_space(residual), residual.shape[2]
     scale = 1 / (_NOISE * config.step_at(_PLANE))
     bits = torch.stack(
         [
             (scale * (time @ blocks)).square_().log1p_().sum((3, 4)) / math.log(4)
-            for time in _ways(blocks.shape[3]).to(blocks.device)
+            for time in _ways(frames).to(blocks.device)
         ]
     )
     bits[1:] = (1 + _SAVED) * bits[1:] + _SAVED_BITS
     splits = bits.argmin(0)
-    return Coefficients(analyse(residual, splits), splits)
+    return Coefficients(_as_grid(in_time(splits, frames) @ blocks), splits)
 
 
 def quantise(coefficients: Coefficients, config: DetailConfig, planes: int) -> list[Tensor]:
@@ -202,6 +199,12 @@ def _in_space(pictures: Tensor) -> Tensor:
     b, _, frames, height, width = pictures.shape
     blocks = pictures.reshape(b, COLOURS, frames, height // BLOCK, BLOCK, width // BLOCK, BLOCK)
     return blocks.permute(0, 3, 5, 2, 1, 4, 6).flatten(4) @ _matrix().to(pictures).T
+
+
+def _as_grid(blocks: Tensor) -> Tensor:
+    """(B, H/8, W/8, F, 192) coefficients → (B, 3 F, H, W)."""
+    parts = blocks.reshape(*blocks.shape[:4], COLOURS, BLOCK, BLOCK)
+    return parts.permute(0, 4, 3, 5, 1, 6, 2).flatten(1, 2).flatten(2, 3).flatten(3)
 
 
 @lru_cache(maxsize=1)
