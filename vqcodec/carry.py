@@ -1,13 +1,14 @@
 """What a chunk hands on to the next: the error of its last frame, part of which that one repeats.
 
 An error that stays is seen far less than one that changes. Inside a chunk, errors of details change
-slowly, as they are those of a cosine transform over all of its frames; from one chunk to the next
-they would change at once. So what details are to bring the first frames of a chunk to is not their
-source but, less and less, their source with the error that the frame before them ended with. This
-is of the encoder alone: what it writes is decoded as ever, each chunk on its own. It costs some
-PSNR: less in short chunks, of which it would be a large part, and little at coarser quality levels,
-as the error is that of the finest: so a file cut to a level is as if it had been encoded there. It
-is the error of details alone, before anything restores. Scene cuts on a border are not looked for.
+slowly, as they are those of a cosine transform over all of its frames or, where things move, over
+parts of them; from one chunk to the next they would change at once. So what details are to bring
+the first frames of a chunk to is not their source but, less and less, their source with the error
+that the frame before them ended with. This is of the encoder alone: what it writes is decoded as
+ever, each chunk on its own. It costs some PSNR: less in short chunks, of which it would be a large
+part, and little at coarser quality levels, as the error is that of the finest: so a file cut to a
+level is as if it had been encoded there. It is the error of details alone, before anything
+restores. Scene cuts on a border are not looked for.
 
 Only time matters here: errors stay coefficients of frequencies in space, which are the same in each
 chunk.

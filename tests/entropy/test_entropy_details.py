@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from fractions import Fraction
 from functools import cache
 
 import numpy as np
@@ -11,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import random_config, random_tensors
 
+from vqcodec.container import Header, Level
+from vqcodec.container.packing import Packing
 from vqcodec.entropy.coder import decode, encode
 from vqcodec.entropy.details import (
     CONTEXTS,
@@ -252,6 +255,19 @@ def test_contexts_are_those_of_the_document(seed, saturating):
         assert index == len(recorder.runs)
         before = everything
     assert len(chosen) > (6 if saturating else 40)
+
+
+def test_what_is_no_page_is_refused():
+    """The range packer can hold nothing else; a reader of the others makes sense of all."""
+    chunk = chunk_of(8, 16, 24, 1, seed=1)
+    levels = [Level(*grid) for grid in prior_of(1).grids]
+    header = Header(24, 16, Fraction(1), Fraction(16), 8, bytes(8), tuple(levels))
+    for place, value in (((0, 1), 4), ((5, 5), 1), ((0, 3), 1)):
+        spoilt = [*chunk[:-1], chunk[-1].copy()]
+        spoilt[-1][(-1, *place)] = value
+        with pytest.raises(ValueError, match="ways to split"):
+            Packing(header, prior=prior_of(1)).pack([(8, spoilt)])
+    Packing(header, prior=prior_of(1)).pack([(8, chunk)])
 
 
 def test_values_and_symbols_are_inverse():

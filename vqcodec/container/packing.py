@@ -12,6 +12,7 @@ from vqcodec.container import range_payload
 from vqcodec.container.header import Header
 from vqcodec.container.layout import MAX_PAYLOAD, Tag
 from vqcodec.container.packers import PACKERS, Grid, fits, pack_smallest, quick_bytes
+from vqcodec.entropy.details import is_page
 
 if TYPE_CHECKING:
     from vqcodec.entropy.prior import Prior
@@ -158,4 +159,8 @@ class Packing:
                 raise ValueError(f"grid of dtype {grid.dtype}")
             if grid.min() < 0 or grid.max() >= level.entries:
                 raise ValueError(f"index outside 0 to {level.entries - 1}")
-        return [np.ascontiguousarray(grid, np.int16) for grid in grids]
+        checked = [np.ascontiguousarray(grid, np.int16) for grid in grids]
+        details = [grid for grid, of in zip(checked, self.header.levels, strict=True) if of.details]
+        if details and self._prior is not None and not is_page(details[0][-1:]):
+            raise ValueError("no such ways to split blocks of details")
+        return checked

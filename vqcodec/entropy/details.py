@@ -357,6 +357,13 @@ def splits_of(page: Grid) -> Grid:
     return page[0, : height // BLOCK, : width // BLOCK]
 
 
+def is_page(page: Grid) -> bool:
+    """Whether a page (1, H, W) says how blocks are split, and nothing else."""
+    splits = splits_of(page)
+    sane: bool = splits.min() >= 0 and splits.max() < SPLITS
+    return sane and np.array_equal(page, page_of(splits))
+
+
 def _parts(sums: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
     """(n,) cells of the canvas → (n, 4) sums."""
     return sums.astype("<i8", copy=False).view("<u2").reshape(-1, _SUMS)

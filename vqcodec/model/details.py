@@ -208,6 +208,7 @@ def _as_grid(blocks: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=1)
+@torch.inference_mode(False)  # what is kept may be needed with gradients
 def _matrix() -> Tensor:
     """Of a block's colours and pixels (192, 192): a frequency a row."""
     colours = torch.tensor(_COLOURS, dtype=torch.float64)
@@ -227,6 +228,7 @@ def in_time(splits: Tensor, frames: int) -> Tensor:
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)
 def _ways(frames: int) -> Tensor:
     """(SPLITS, F, F) float32: of frames, in each way to split them."""
     ways = torch.zeros(SPLITS, frames, frames, dtype=torch.float64)

@@ -2,8 +2,9 @@
 
 A symbol of details says between which two values a coefficient lies, and a restored picture says
 how large it looks there. This network has both, of all coefficients around: it runs on 8×8 blocks,
-whose frequencies are its channels, and over frequencies in time. What it tells always lies inside
-the interval, as that is certain where the nearest values were taken.
+whose frequencies are its channels, and over frequencies in time, with those of a split block's
+parts side by side. What it tells always lies inside the interval, as that is certain where the
+nearest values were taken.
 """
 
 from __future__ import annotations
