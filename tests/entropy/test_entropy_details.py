@@ -176,14 +176,31 @@ def context_by_the_document(tensors, block, values, before, done, place, colour,
     return min(max(value >> 8, 0), 63)
 
 
+def page_by_the_document(ways):
+    """``docs/format.md``, *Details*: (number of the block, row of the table), in order."""
+    found = []
+    for y, x in sorted(np.ndindex(ways.shape), key=lambda at: (sum(at), at[0])):
+        above, left = ways[y - 1, x] if y else 0, ways[y, x - 1] if x else 0
+        found.append((y * ways.shape[1] + x, 4 * above + left))
+    return found
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 40), (40, 16), (8, 8), (24, 24)])
+def test_the_page_comes_first_and_in_diagonals(height, width):
+    chunk = chunk_of(8, height, width, 1, seed=3)
+    recorder = Recorder(chunk[-1])
+    prior_of(1).planes(chunk[:CODES], chunk[-1].shape).code(recorder)
+    assert recorder.splits == page_by_the_document(splits_of(chunk[-1][-1:]))
+
+
 class Recorder(Known):
     def __init__(self, grid):
         super().__init__(grid)
         self.runs = []
-        self.splits = {}
+        self.splits = []
 
     def split(self, contexts, places):
-        self.splits |= dict(zip(places.tolist(), contexts.tolist(), strict=True))
+        self.splits += zip(places.tolist(), contexts.tolist(), strict=True)
         return super().split(contexts, places)
 
     def run(self, colour, contexts, places):
@@ -215,9 +232,7 @@ def test_contexts_are_those_of_the_document(seed, saturating):
         recorder = Recorder(grid)
         assert np.array_equal(planes.code(recorder), grid)
         if plane == 0:
-            for number, (y, x) in enumerate(np.ndindex(ways.shape)):
-                above, left = ways[y - 1, x] if y else 0, ways[y, x - 1] if x else 0
-                assert recorder.splits[number] == 4 * above + left
+            assert recorder.splits == page_by_the_document(ways)
         known = refined(2 * known, grid[: len(known)], plane).astype(np.int16)
         values, everything = {}, {}
         for (ct, row, column), v in np.ndenumerate(known):
@@ -348,6 +363,15 @@ def test_a_prior_needs_its_tables():
 def test_the_digest_knows_the_tables():
     digests = {prior_of(planes, seed).digest() for planes in (0, 1, 2) for seed in (0, 1)}
     assert len(digests) == 6
+
+
+def test_the_digest_knows_all_that_is_said_of_splits():
+    prior, tensors = tensors_of(2)
+    for row in range(SPLITS**2):
+        changed = dict(tensors)
+        changed["details.0.splits"] = tensors["details.0.splits"].copy()
+        changed["details.0.splits"][row, 0] ^= 1
+        assert Prior.from_tensors(prior.config, changed).digest() != prior.digest()
 
 
 def test_frequencies_are_those_of_the_document():

@@ -345,7 +345,7 @@ class Planes:
 
 
 def page_of(splits: Grid) -> Grid:
-    """How blocks are split (..., H / 8, W / 8) → the page (1, H, W) that says so."""
+    """How blocks are split, (H / 8, W / 8) → the page (1, H, W) that says so."""
     page = np.zeros((1, *(BLOCK * side for side in splits.shape)), np.int16)
     splits_of(page)[:] = splits
     return page

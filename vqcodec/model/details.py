@@ -129,7 +129,7 @@ def synthesise_blocks(coefficients: Tensor, splits: Tensor) -> Tensor:
     """Inverse of :func:`analyse_blocks`."""
     blocks = coefficients.permute(0, 3, 4, 2, 1)
     b, down, across, frames, _ = blocks.shape
-    blocks = in_time(splits, frames).mT @ blocks @ _matrix().to(coefficients)
+    blocks = in_time(splits, frames).mT @ blocks @ _matrix().to(blocks.device)
     blocks = blocks.reshape(b, down, across, frames, COLOURS, BLOCK, BLOCK)
     return blocks.permute(0, 4, 3, 1, 5, 2, 6).reshape(b, COLOURS, frames, down * BLOCK, -1)
 
@@ -198,7 +198,7 @@ def _in_space(pictures: Tensor) -> Tensor:
     """(B, 3, F, H, W) → (B, H/8, W/8, F, 192), transformed but for time."""
     b, _, frames, height, width = pictures.shape
     blocks = pictures.reshape(b, COLOURS, frames, height // BLOCK, BLOCK, width // BLOCK, BLOCK)
-    return blocks.permute(0, 3, 5, 2, 1, 4, 6).flatten(4) @ _matrix().to(pictures).T
+    return blocks.permute(0, 3, 5, 2, 1, 4, 6).flatten(4) @ _matrix().to(pictures.device).T
 
 
 def _as_grid(blocks: Tensor) -> Tensor:
@@ -210,11 +210,11 @@ def _as_grid(blocks: Tensor) -> Tensor:
 @lru_cache(maxsize=1)
 @torch.inference_mode(False)  # what is kept may be needed with gradients
 def _matrix() -> Tensor:
-    """Of a block's colours and pixels (192, 192): a frequency a row."""
+    """(192, 192) float32: of a block's colours and pixels, a frequency a row."""
     colours = torch.tensor(_COLOURS, dtype=torch.float64)
     colours /= colours.norm(dim=1, keepdim=True)
     side = _cosines(BLOCK)
-    return torch.kron(colours, torch.kron(side, side))
+    return torch.kron(colours, torch.kron(side, side)).float()
 
 
 def in_time(splits: Tensor, frames: int) -> Tensor:
