@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from vqcodec.container.repair import repair_file
 from vqcodec.errors import ChecksumError, SourceError
 from vqcodec.seam import Seams, rule
 from vqcodec.transcode import decode_file, encode_file
+from vqcodec.video.audio_source import AudioSource
 
 SYNC = 0.020
 
@@ -294,3 +296,24 @@ def test_cli_takes_standard_input(tmp_path, grey_cli, monkeypatch):
     found = measure(tmp_path / "x.mp4")
     assert len(found.flashes) == 2
     assert found.error() < SYNC
+
+
+def test_what_comes_before_the_first_picture_is_held_once(source, monkeypatch):
+    import av
+
+    with av.open(str(source)) as container:
+        audio = AudioSource("copy", Fraction(0))
+        audio.open(container, "in.mp4")
+        packets = [packet for packet in container.demux(audio.stream) if packet.size]
+        room = sum(packet.size for packet in packets)
+        monkeypatch.setattr("vqcodec.video.audio_source.MAX_HELD", room)
+        for packet in packets:
+            audio.push(packet)
+        audio.begin(Fraction(0))
+        assert audio.problem is None
+        assert len(list(audio.pull(Fraction(99)))) == len(packets)
+        for packet in packets:  # and there is as much room again
+            audio.push(packet)
+        assert audio.problem is None
+        audio.push(packets[0])
+        assert "1 packets of its audio are left out" in audio.problem

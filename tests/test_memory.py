@@ -55,6 +55,35 @@ def test_a_small_file_of_large_pictures_is_refused(codec, tmp_path):
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("conceal", [False, True])
+def test_it_is_refused_before_it_takes_any(conceal, codec, tmp_path, monkeypatch):
+    header = Header(1024, 1024, Fraction(1), Fraction(16), 0, codec.model_id, codec.levels)
+    data = io.BytesIO()
+    with Writer(data, header, packer="zstd") as writer:
+        writer.write(8, [np.zeros(shape, np.int16) for shape in header.grid_shapes(8)])
+    unpacked = []
+    monkeypatch.setattr("vqcodec.container.chunk.unpack_chunks", unpacked.extend)
+    data.seek(0)
+    with pytest.raises(MemoryLimitError, match="8 frames of 1024x1024 takes about"):
+        decode_file(data, tmp_path / "out.mp4", codec=codec, conceal=conceal)
+    assert not unpacked
+
+
+def test_a_chunk_that_another_needs_counts(foreseeing, tmp_path, monkeypatch):
+    """It has to be unpacked, too."""
+    codec = foreseeing
+    header = Header(64, 64, Fraction(1), Fraction(16), 0, codec.model_id, codec.levels)
+    data = io.BytesIO()
+    with Writer(data, header, packer="range", prior=codec.prior) as writer:
+        for frames in (64, 8):
+            writer.write(frames, [np.zeros(s, np.int16) for s in header.grid_shapes(frames)])
+    asked = []
+    monkeypatch.setattr(Allowance, "check", lambda _self, frames: asked.append(frames))
+    data.seek(0)
+    decode_file(data, tmp_path / "out.mp4", codec=codec, start=4.0)
+    assert asked == [8, 64]
+
+
 def test_more_memory_decodes_more(codec, video, tmp_path):
     coded = tmp_path / "in.vqv"
     encode_file(video, coded, codec=codec)

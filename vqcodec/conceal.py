@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from vqcodec.container.audio_span import AudioSpan
 from vqcodec.container.chunk import unpacked_ahead
 from vqcodec.container.layout import ANCILLARY_TAGS
 from vqcodec.errors import ChecksumError, FormatError, TruncatedError
+
+T = TypeVar("T")
 
 STAND_IN_PIXELS = 32 * 64 * 64  # of lost time handed out at once
 MAX_LOST = 100  # times what is left
@@ -43,6 +46,8 @@ class Pieces:
         first, stop: frames; to the end if ``stop`` is None.
         conceal: whether to go on after damage.
         audio: the format of the file's audio, if its packets are wanted too.
+        allow: called with the number of frames of each chunk before it is unpacked, and of what
+            stands in for lost ones; what it raises ends it.
 
     Attributes:
         good: chunks handed out.
@@ -57,7 +62,9 @@ class Pieces:
         stop: int | None,
         conceal: bool,
         audio: AudioFormat | None = None,
+        allow: Callable[[int], None] = lambda _frames: None,
     ) -> None:
+        self._allow = allow
         self._reader, self._first, self._stop = reader, first, stop
         self._conceal = conceal
         self._audio = None if audio is None else AudioSpan(reader, audio, first, stop)
@@ -76,7 +83,8 @@ class Pieces:
     def _strict(self) -> Iterator[Piece]:
         """Damage ends it with an exception, truncation with a ``problem``."""
         beside = None if self._audio is None else self._audio.wants
-        chunks = unpacked_ahead(self._reader.chunks(self._first, self._stop, beside))
+        wanted = self._reader.chunks(self._first, self._stop, beside)
+        chunks = unpacked_ahead(self._allowed(wanted))
         while not self._complete():
             try:
                 chunk = next(chunks, None)
@@ -101,7 +109,7 @@ class Pieces:
         if salvage.lost > MAX_LOST * salvage.kept:
             raise ChecksumError(f"{salvage.lost} frames are lost, {salvage.kept} left: too few")
         self.problem = salvage.doubt
-        for item in unpacked_ahead(salvage, self._overlaps):
+        for item in unpacked_ahead(self._allowed(salvage), self._overlaps):
             if self._stop is not None and item.start >= self._stop:
                 self._shown = True
                 if self._complete() or not isinstance(item, Chunk):
@@ -130,6 +138,20 @@ class Pieces:
         if self._audio is not None and (gap := self._audio.finish(self._at)) is not None:
             self._lose(gap)
 
+    def _allowed(self, items: Iterable[T]) -> Iterator[T]:
+        """``items``, of which chunks that are to be shown are known to be allowed."""
+        for item in items:
+            if isinstance(item, Chunk) and item.frames and self._overlaps(item):
+                self._check(item)
+            yield item
+
+    def _check(self, chunk: Chunk) -> None:
+        """Ask whether a chunk, and those that it needs, may be unpacked."""
+        link: Chunk | None = chunk
+        while link is not None:
+            self._allow(link.frames)
+            link = link.outcome.before
+
     def _overlaps(self, chunk: Chunk) -> bool:
         return max(self._first, chunk.start) < min(chunk.stop, self._stop or chunk.stop)
 
@@ -137,6 +159,7 @@ class Pieces:
         """What there is of the chunk in which the file ends."""
         if chunk is None or not self._overlaps(chunk):
             return None
+        self._check(chunk)
         try:
             grids = chunk.whole_levels()
         except FormatError:
@@ -161,4 +184,5 @@ class Pieces:
         header = self._reader.header
         step = max(1, STAND_IN_PIXELS // (header.width * header.height))
         for start in range(max(lost.start, self._first), stop, step):
+            self._allow(min(step, stop - start))
             yield Piece(start, min(step, stop - start))

@@ -46,7 +46,7 @@ class ChecksumError(FormatError):
 
 
 class UnsupportedError(FormatError):
-    """A valid file that needs a newer reader: major version, or a packer unknown here."""
+    """A valid file that needs a newer reader: of a later version, or a packer unknown here."""
 
     exit_code = 6
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from vqcodec.audio import NAMES, AudioFormat
 from vqcodec.chunkcoder import ChunkCoder
-from vqcodec.conceal import Piece, Pieces
+from vqcodec.conceal import Pieces
 from vqcodec.container import Header, Losses, Reader, Writer, nearest_ratio
 from vqcodec.container.audio import find_format, pack_format, pack_packets
 from vqcodec.container.file import reading
@@ -379,16 +379,11 @@ def decode_file(
         if codec.levels[: len(header.levels)] != header.levels:
             raise FormatError("the header's levels are not those of its model")
         reader.prior = codec.prior
-        pieces = Pieces(reader, first, stop, conceal, track)
+        pieces = Pieces(reader, first, stop, conceal, track, allowance.check)
         begin = 0 if track is None else round(first * track.rate / header.rate)
         done, last = 0, np.zeros((1, header.height, header.width, 3), np.uint8)
         seams = codec.seams(len(header.levels))
         follows = False
-
-        def checked() -> Iterator[Piece]:
-            for piece in pieces:
-                allowance.check(piece.frames)
-                yield piece
 
         def write(frames: Frames, number: int) -> int:
             """Write those wanted of frames that begin with that ``number``; how many."""
@@ -399,7 +394,7 @@ def decode_file(
         progress(done, total)
         usual = BATCH_PIXELS // (CHUNK_FRAMES * header.width * header.height)
         limit = max(1, min(usual, allowance.frames // MAX_FRAMES))
-        for batch in batched(checked(), limit, lambda piece: (piece.frames, len(piece.grids))):
+        for batch in batched(pieces, limit, lambda piece: (piece.frames, len(piece.grids))):
             good = bool(batch[0].grids)
             if good:
                 clips = codec.decode_batch([p.grids for p in batch], [p.frames for p in batch])

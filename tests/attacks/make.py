@@ -16,7 +16,14 @@ from pathlib import Path
 import zstandard
 
 from vqcodec.container import Header, Level
-from vqcodec.container.layout import END_CHUNK, MAX_PAYLOAD, Head, Tag, frame_chunk
+from vqcodec.container.layout import (
+    END_CHUNK,
+    MAX_PAYLOAD,
+    Head,
+    Tag,
+    chunk_crc,
+    frame_chunk,
+)
 from vqcodec.errors import (
     ChecksumError,
     FormatError,
@@ -83,6 +90,20 @@ def wide(model: bytes, width: int, height: int, levels: int = 2) -> bytes:
     made = Header(width, height, Fraction(1), Fraction(16), 0, model, LEVELS[:levels])
     chunk = picture(bytes(made.raw_bytes(made.max_frames)), frames=made.max_frames)
     return made.to_bytes() + chunk + END_CHUNK
+
+
+def heads_between(units: int) -> bytes:
+    """Damaged heads that claim all that follows them, each before a small sound chunk."""
+    small = picture(b"?", 29, 0)
+    claims = range((units - 1) * (4 + len(small)), -1, -4 - len(small))
+    return b"".join(Head(29, 0, min(n, MAX_PAYLOAD)).word.to_bytes(4, "little") + small
+                    for n in claims)  # fmt: skip
+
+
+def reserved(payload: bytes) -> bytes:
+    """An ancillary chunk with something in bits 21 to 26 of its head."""
+    word = struct.pack("<I", Head(29, 0, len(payload)).word | 5 << 21)
+    return word + struct.pack("<I", chunk_crc(word, payload)) + payload
 
 
 OPUS = b"\x06A_OPUS" + struct.pack("<IB", 48000, 1)
@@ -152,6 +173,12 @@ FILES: dict[str, tuple[str, Kind, Callable[[bytes], bytes]]] = {
     "zeros": ("a megabyte of zeros", ChecksumError, lambda m: header(m) + bytes(1 << 20)),
     "empty-chunk": ("a chunk without payload", ChecksumError,
         lambda m: header(m) + picture(b"") + GOOD + END_CHUNK),
+    "empty-chunk-indexed": ("the same, ancillary, with an index", ChecksumError,
+        lambda m: header(m) + (empty := picture(b"", 29, 0)) + GOOD * 2 + index(empty, GOOD, GOOD)
+        + END_CHUNK),
+    "reserved-bits": ("bits of later writers in an ancillary head, and in the index", None,
+        lambda m: header(m) + (odd := reserved(b"?")) + GOOD * 2 + index(odd, GOOD, GOOD)
+        + END_CHUNK),
     "past-the-end": ("a chunk that claims 2 MiB of a file of 3 KiB", TruncatedError,
         lambda m: header(m) + GOOD + struct.pack("<I", MAX_PAYLOAD | Tag.RAW << 27) + GOOD[:-9]),
     "index-lies": ("an index of other chunks", FormatError,
@@ -168,6 +195,8 @@ FILES: dict[str, tuple[str, Kind, Callable[[bytes], bytes]]] = {
         lambda m: header(m) + b"\x00\x08\x80\x08" * (1 << 19) + END_CHUNK),
     "heads-of-large": ("2 MiB of heads that claim a megabyte each", ChecksumError,
         lambda m: header(m, 0, 4096, 2048) + b"\x00\x00\xf0\x08" * (1 << 19) + END_CHUNK),
+    "heads-between": ("heads that claim the rest of the file, between chunks", ChecksumError,
+        lambda m: header(m) + heads_between(60_000) + END_CHUNK),
     "nested": ("a whole file inside of a damaged chunk", ChecksumError,
         lambda m: header(m) + picture(header(m) + GOOD + END_CHUNK, 20, 0)[:-1] + b"?" + END_CHUNK),
     "noise": ("no .vqv file", FormatError, lambda m: bytes(range(256)) * 9),

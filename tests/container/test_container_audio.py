@@ -55,6 +55,15 @@ def test_long_runs_are_split():
     assert len(list(pack_packets(packets(range(9000), 1), RATE))) == 3
 
 
+@pytest.mark.parametrize("late", [1, 48, 95])
+def test_a_chunk_of_ten_seconds_does_not_grow_over_them(late):
+    """As it would if its last packet had to close the gap behind it."""
+    times = [*range(0, 960 * 250, 1920), *range(960 * 250, 960 * 500, 1920)]
+    payloads, back = round_trip(packets([*times, 960 * 500 + late], 1920))
+    assert [packet.time for packet in back] == [*times, 960 * 500 + late]
+    assert len(payloads) == 2
+
+
 def test_packets_that_do_not_advance_are_left_out():
     _, back = round_trip(packets([0, 960, 960, 500, 1920]))
     assert [packet.time for packet in back] == [0, 960, 1920]

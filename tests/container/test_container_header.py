@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from vqcodec.container import Header, Level, nearest_ratio
+from vqcodec.container import Header, Level, nearest_ratio, number
 from vqcodec.container.layout import MAX_PAYLOAD
 from vqcodec.errors import ChecksumError, FormatError, TruncatedError, UnsupportedError
 
@@ -145,6 +145,15 @@ def test_zero_in_a_ratio_is_invalid(header, place):
         Header.from_bytes(resized(bytes(body)))
 
 
+def test_a_ratio_out_of_range_is_invalid_even_if_it_reduces(header):
+    fields = header.to_bytes()[6:-4]
+    ratio = header.rate.as_integer_ratio()
+    sound, larger = (b"".join(number.to_bytes(n * by) for n in ratio) for by in (1, 1 << 16))
+    assert fields.count(sound) == 1
+    with pytest.raises(FormatError, match="in a ratio"):
+        Header.from_bytes(resized(fields.replace(sound, larger)))
+
+
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
@@ -192,7 +201,7 @@ def test_nearest_ratio():
 
 def test_planes_of_details():
     """A coefficient for each pixel and colour; raw, they may take more than a payload holds."""
-    levels = (Level(8, 8), Level(1, 1, 15, details=True), Level(1, 1, 3, details=True))
+    levels = (Level(8, 8), Level(1, 1, 31, details=True), Level(1, 1, 3, details=True))
     header = Header(64, 32, Fraction(2), Fraction(16), 0, bytes(8), levels)
     assert Header.from_bytes(header.to_bytes()) == header
     assert header.grid_shapes(16)[1:] == ((49, 32, 64), (48, 32, 64))  # a page with the first
@@ -210,3 +219,14 @@ def test_impossible_details_are_refused():
     alone = (Level(1, 1, 31, details=True),)
     with pytest.raises(FormatError, match="details of nothing"):
         Header(64, 32, Fraction(2), Fraction(16), 0, bytes(8), alone)
+    codes, first, further = Level(8, 8), *(Level(1, 1, n, details=True) for n in (31, 3))
+    for levels, told in (
+        ((codes, first, Level(4, 4)), "a level behind details"),
+        ((codes, first, Level(4, 4), further), "a level behind details"),
+        ((codes, further), "entries of details"),
+        ((codes, first, first), "entries of details"),
+        ((codes, first, *[further] * 4), "5 planes of details"),
+    ):
+        with pytest.raises(FormatError, match=told):
+            Header(64, 32, Fraction(2), Fraction(16), 0, bytes(8), levels)
+    Header(64, 32, Fraction(2), Fraction(16), 0, bytes(8), (codes, first, *[further] * 3))

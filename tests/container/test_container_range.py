@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import weakref
 from dataclasses import replace
 from fractions import Fraction
 
@@ -121,6 +122,15 @@ def test_chunks_may_be_unpacked_in_any_order(ranged, prior):
         same(chunks[number], CONTENTS[number])
 
 
+def test_what_is_unpacked_lets_go_of_what_is_before_it(ranged, prior):
+    seen = []
+    for chunk in reader(ranged, prior):
+        chunk.grids()
+        seen.append(weakref.ref(chunk))
+    assert max(part().distance for part in seen if part() is not None) > 1
+    assert sum(part() is not None for part in seen) == 1  # the last
+
+
 @pytest.mark.parametrize("number", range(len(LENGTHS)))
 def test_seeking_reads_what_it_needs(ranged, prior, number, pipe):
     start = sum(LENGTHS[:number])
@@ -141,7 +151,7 @@ def test_independent(prior, ranged):
     data = written(CONTENTS, prior, independent=True)
     assert set(tags(data)) == {4}
     for chunk, contents in zip(reader(data, prior), CONTENTS, strict=True):
-        assert chunk.before is None
+        assert chunk.outcome.before is None
         same(chunk, contents)
 
 

@@ -25,7 +25,7 @@ from vqcodec.memory import Allowance, output_bytes
 from vqcodec.model.checkpoint import load
 from vqcodec.model.registry import find
 
-CHUNKS = 4
+CHUNKS = 9  # more than need each other
 SHAPES = (  # width, height, frames of a chunk, levels
     *((64, 64, 32, 2), (64, 64, 32, 3), (64, 64, 32, 8), (64, 64, 64, 8), (8, 8, 1, 8)),
     *(

@@ -79,7 +79,8 @@ def pack_packets(packets: Iterable[AudioPacket], rate: int) -> Iterator[bytes]:
             last = run[-1]
             if packet.time <= last.time:
                 continue
-            if abs(packet.time - last.end) * CLOSED_GAP < rate:
+            lasts = packet.time - run[0].time  # with the gap closed
+            if abs(packet.time - last.end) * CLOSED_GAP < rate and lasts <= MAX_SECONDS * rate:
                 last = run[-1] = replace(last, duration=packet.time - last.time)
             full = (
                 len(run) == MAX_PACKETS

@@ -31,7 +31,9 @@ T = TypeVar("T")
 Grids: TypeAlias = tuple[Grid, ...]
 FindPrior: TypeAlias = "Callable[[], Prior | None]"
 
-AHEAD_PIXELS = 64 * 32 * 64 * 64  # of chunks unpacked together, by up to 8 levels: 130 MiB at most
+AHEAD_PIXELS = (
+    64 * 32 * 64 * 64
+)  # of chunks unpacked together, by up to 8 levels: 130 MiB and a chunk
 AHEAD_BYTES = 1 << 23
 LEAST_PIXELS = 64 * 64  # as many count for the smallest chunk, which takes some KiB here
 
@@ -83,10 +85,21 @@ class _State(Enum):
 
 
 @dataclass
-class _Outcome:
-    """What became of unpacking a chunk."""
+class Outcome:
+    """What became of unpacking a chunk.
 
+    Attributes:
+        before: the chunk to be unpacked first, or something damaged that may have been one; None
+            without such. It is let go of once there are grids, or all those of a video would stay.
+        value: the grids, or why there are none.
+    """
+
+    before: Chunk | None
     value: Grids | FormatError | _State = _State.NEW
+
+    def succeed(self, grids: Grids) -> None:
+        """These are the grids."""
+        self.value, self.before = grids, None
 
 
 @dataclass(frozen=True)
@@ -97,27 +110,22 @@ class Chunk(Entry):
         header: of the file.
         payload: ``length`` bytes, damaged or not; fewer if the file ends in it.
         intact: the CRC matches, and the index agrees.
-        before: what precedes a picture chunk with memory: another, or something damaged that may
-            have been one; None if it is lost.
+        distance: how many chunks must be unpacked before it.
         find_prior: gives the prior for range payloads, or None.
+        outcome: how far that has come.
     """
 
     header: Header = field(repr=False)
     payload: bytes = field(repr=False)
     intact: bool
-    before: Chunk | None = field(repr=False, compare=False)
+    distance: int
     find_prior: FindPrior = field(repr=False, compare=False)
-    _outcome: _Outcome = field(default_factory=_Outcome, init=False, repr=False, compare=False)
+    outcome: Outcome = field(repr=False, compare=False)
 
     @property
     def pixels(self) -> int:
         """What its grids cover."""
         return self.header.pad_frames(self.frames) * self.header.width * self.header.height
-
-    @property
-    def distance(self) -> int:
-        """How many chunks must be unpacked before it."""
-        return 0 if self.before is None else 1 + self.before.distance
 
     def check(self) -> None:
         """Do nothing if the bytes are as they were written.
@@ -162,7 +170,8 @@ class Chunk(Entry):
             FormatError: it is no beginning of a payload, or a chunk that it needs is lost.
             ModelMismatchError: a prior that it needs is not at hand.
         """
-        previous = self.before.grids() if self.before is not None else None
+        before = self.outcome.before
+        previous = None if before is None else before.grids()
         prior = self.find_prior() if self.tag in RANGE_TAGS else None
         shapes = self._shapes()
         return unpack_prefix(self.tag, self.payload, shapes, self.header.levels, prior, previous)
@@ -173,19 +182,23 @@ class Chunk(Entry):
         return f"chunk {self.number} at byte {self.offset} ({first:.2f} to {last:.2f} s)"
 
     def _resolve(self) -> Grids | _State:
-        if self._outcome.value is _State.NEW:
+        if self.outcome.value is _State.NEW:
             unpack_chunks([self])
-        if isinstance(self._outcome.value, FormatError):
-            raise self._outcome.value
-        return self._outcome.value
+        if isinstance(self.outcome.value, FormatError):
+            raise self.outcome.value
+        return self.outcome.value
 
     def _shapes(self) -> tuple[Shape, ...]:
         if self.frames > self.header.max_frames:
             raise FormatError("more frames than the format allows")
         return self.header.grid_shapes(self.frames)
 
-    def _prepare(self) -> Grids | _State:
-        """The grids of a chunk whose packer needs no prior, else ``SOUND`` once it is checked."""
+    def _prepare(self) -> None:
+        """Unpack what needs no prior, and check the rest.
+
+        Raises:
+            FormatError: as :meth:`grids`.
+        """
         self.check()
         if self.packer is None:
             raise UnsupportedError(f"{self.where()} needs a packer unknown here (tag {self.tag})")
@@ -194,17 +207,19 @@ class Chunk(Entry):
         try:
             shapes, levels = self._shapes(), self.header.levels
             if self.tag not in RANGE_TAGS:
-                return unpack(self.packer, self.payload, shapes, levels)
+                self.outcome.succeed(unpack(self.packer, self.payload, shapes, levels))
+                return
             range_payload.check(self.payload, len(levels))
         except FormatError as error:
             raise FormatError(f"{self.where()}: {error}") from error
-        return _State.SOUND
+        self.outcome.value = _State.SOUND
 
     def _check_before(self) -> None:
-        error = None if self.before is None else self.before._outcome.value
+        before = self.outcome.before
+        error = None if before is None else before.outcome.value
         if isinstance(error, UnsupportedError):
             raise UnsupportedError(f"{self.where()} needs one that cannot be unpacked: {error}")
-        if self.before is None or isinstance(error, FormatError):
+        if before is None or isinstance(error, FormatError):
             raise ChecksumError(f"{self.where()} needs the chunk before it, which is lost")
 
 
@@ -216,11 +231,11 @@ def unpack_chunks(chunks: Iterable[Chunk]) -> None:
     new: dict[int, Chunk] = {}
     for chunk in chunks:
         link: Chunk | None = chunk
-        while link is not None and link._outcome.value is _State.NEW and id(link) not in new:
+        while link is not None and link.outcome.value is _State.NEW and id(link) not in new:
             new[id(link)] = link
-            link = link.before
+            link = link.outcome.before
     while new:
-        ready = [chunk for chunk in new.values() if id(chunk.before) not in new]
+        ready = [chunk for chunk in new.values() if id(chunk.outcome.before) not in new]
         _unpack_ready(ready)
         for chunk in ready:
             del new[id(chunk)]
@@ -268,10 +283,10 @@ def _unpack_ready(chunks: Sequence[Chunk]) -> None:
     coded = []
     for chunk in chunks:
         try:
-            chunk._outcome.value = chunk._prepare()
+            chunk._prepare()
         except FormatError as error:
-            chunk._outcome.value = error
-        if chunk._outcome.value is _State.SOUND:
+            chunk.outcome.value = error
+        if chunk.outcome.value is _State.SOUND:
             coded.append(chunk)
     prior = coded[0].find_prior() if coded else None
     if prior is not None:
@@ -284,9 +299,10 @@ def _decode(chunks: Sequence[Chunk], prior: Prior) -> None:
     header = chunks[0].header
     if not fits(prior, header.levels):
         for chunk in chunks:
-            chunk._outcome.value = FormatError("the header's levels are not those of the prior")
+            chunk.outcome.value = FormatError("the header's levels are not those of the prior")
         return
-    previous = [None if chunk.before is None else chunk.before.grids() for chunk in chunks]
+    before = [chunk.outcome.before for chunk in chunks]
+    previous = [None if chunk is None else chunk.grids() for chunk in before]
     parts = [range_payload.split(chunk.payload, len(header.levels)) for chunk in chunks]
     decoded = decode_many(
         prior,
@@ -297,6 +313,6 @@ def _decode(chunks: Sequence[Chunk], prior: Prior) -> None:
     )
     for chunk, grids in zip(chunks, decoded, strict=True):
         if isinstance(grids, FormatError):
-            chunk._outcome.value = FormatError(f"{chunk.where()}: {grids}")
+            chunk.outcome.value = FormatError(f"{chunk.where()}: {grids}")
         else:
-            chunk._outcome.value = tuple(grids)
+            chunk.outcome.succeed(tuple(grids))

@@ -44,8 +44,8 @@ def cut_file(
     """Copy a file with only the first ``quality`` of its levels.
 
     What the range packer made is cut off where these levels end, other payloads are packed anew.
-    Ancillary chunks, audio among them, are copied. Of a header of a later minor version only the
-    fields of this one are.
+    Ancillary chunks, audio among them, are copied. Of a header with appended fields only those
+    that are known here are.
 
     Args:
         source: a path or a binary stream, which may be a pipe.

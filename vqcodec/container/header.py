@@ -14,9 +14,9 @@ from math import prod
 
 from vqcodec.container import header1, number
 from vqcodec.container.layout import MAGIC, MAX_FRAMES, MAX_PAYLOAD, VERSION
-from vqcodec.entropy.details import COLOURS
+from vqcodec.entropy.details import COLOURS, ENTRIES
 from vqcodec.errors import ChecksumError, FormatError, TruncatedError, UnsupportedError
-from vqcodec.limits import MAX_ENTRIES, MAX_LEVELS
+from vqcodec.limits import MAX_ENTRIES, MAX_LEVELS, MAX_PLANES
 
 MAX_SIDE = 4096
 MAX_STRIDE_T = 64
@@ -79,7 +79,8 @@ class Header:
         rate: frames per second. Of both ratios, numerator and denominator are 1–65535.
         frames: of the whole file; 0 if not known when the header was written.
         model_id: 8 bytes that name the model (a hash of its configuration and weights).
-        levels: 1–16 levels in the order of the payload, coarsest first.
+        levels: 1–16 levels in the order of the payload, coarsest first; up to 4 planes of details
+            are the last of them.
 
     Raises:
         FormatError: a value outside its range.
@@ -95,7 +96,14 @@ class Header:
 
     def __post_init__(self) -> None:
         _require(1 <= len(self.levels) <= MAX_LEVELS, f"{len(self.levels)} levels")
-        _require(not self.levels[0].details, "details of nothing")
+        planes = [level for level in self.levels if level.details]
+        _require(len(planes) < len(self.levels), "details of nothing")
+        _require(planes == [*self.levels[-len(planes) :]] * bool(planes), "a level behind details")
+        _require(len(planes) <= MAX_PLANES, f"{len(planes)} planes of details")
+        due = ENTRIES[:1] + ENTRIES[1:] * (len(planes) - 1)
+        _require(
+            all(p.entries == n for p, n in zip(planes, due, strict=False)), "entries of details"
+        )
         step = max(8, *(level.stride for level in self.levels))
         for side in (self.width, self.height):
             _require(8 <= side <= MAX_SIDE and side % step == 0, f"picture side of {side}")
@@ -105,8 +113,7 @@ class Header:
             )
         _require(0 <= self.frames < 1 << 32, f"{self.frames} frames")
         _require(len(self.model_id) == MODEL_ID_BYTES, f"model id of {len(self.model_id)} bytes")
-        with_details = any(level.details for level in self.levels)
-        hint = "; without details it may fit" * with_details
+        hint = "; without details it may fit" * bool(planes)
         _require(self.max_frames > 0, f"one chunk too large for the format{hint}")
 
     def pad_frames(self, frames: int) -> int:
@@ -218,7 +225,8 @@ class Header:
                 fields = _parse(data[_PREFIX.size : end])
         except FormatError as error:
             raise FormatError(f"invalid header: {error}") from error
-        _require(all((*fields.aspect, *fields.rate)), "ratio with a zero")
+        for part in (*fields.aspect, *fields.rate):  # before a fraction is reduced
+            _require(0 < part < 1 << 16, f"{part} in a ratio")
         levels = []
         for strides, entries in fields.levels:
             details = bool(strides & _DETAILS)

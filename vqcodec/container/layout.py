@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from array import array
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -63,6 +64,15 @@ class Head(NamedTuple):
         tag = word >> 27
         frames = (word >> 21 & 0x3F) + 1 if tag in PICTURE_TAGS else 0
         return cls(tag, frames, word & MAX_PAYLOAD)
+
+
+def indexed_words(payload: bytes) -> array[int] | None:
+    """The heads in the payload of an index, as :attr:`Head.word` has them; None if it is none."""
+    count, rest = divmod(len(payload), HEAD_BYTES)
+    if rest or int.from_bytes(payload[-HEAD_BYTES:], "little") != count - 1:
+        return None
+    words = struct.unpack(f"<{count - 1}I", payload[:-HEAD_BYTES])
+    return array("I", (Head.from_word(word).word for word in words))
 
 
 def frame_chunk(head: Head, payload: bytes) -> bytes:

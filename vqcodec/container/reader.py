@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from vqcodec.container.chunk import Chunk, Entry
+from vqcodec.container.chunk import Chunk, Entry, Outcome
 from vqcodec.container.header import LONGEST_PREFIX, Header
 from vqcodec.container.layout import (
     ANCILLARY_TAGS,
@@ -184,8 +184,9 @@ class Reader:
             header=self.header,
             payload=payload,
             intact=intact,
-            before=before,
+            distance=0 if before is None else before.distance + 1,
             find_prior=lambda: self.prior,
+            outcome=Outcome(before),
         )
 
     def is_all(self, offset: int, head: Head) -> bool:
@@ -253,6 +254,8 @@ class Reader:
         words = np.frombuffer(chunk.payload[:-4], "<u4")
         nbytes = (words & MAX_PAYLOAD).sum(dtype=np.int64) + CHUNK_OVERHEAD * len(words)
         if not chunk.intact or self.begin + nbytes != offset:
+            return None
+        if not (words & MAX_PAYLOAD).all():  # there are no chunks without payload
             return None
         frames = sum(Head.from_word(int(word)).frames for word in words)
         return words if self.header.frames in (0, frames) else None

@@ -40,7 +40,7 @@ def repair_file(
 
     Frames that are lost are left out, so that what follows them comes earlier than it did; audio is
     cut and moved with them. Chunks that need one that is lost are lost with it. A chunk in a packer
-    that is unknown here is kept. Of a header of a later minor version only the fields of this one
+    that is unknown here is kept. Of a header with appended fields only those that are known here
     are.
 
     Args:

@@ -23,6 +23,7 @@ from vqcodec.container.layout import (
     PICTURE_TAGS,
     Head,
     Tag,
+    indexed_words,
 )
 from vqcodec.container.loss import Lost
 from vqcodec.container.reader import Reader
@@ -139,15 +140,20 @@ class _Walk:
 
 def _walk(reader: Reader) -> _Walk:
     """Find all intact chunks up to the end."""
-    if reader.source.size is None:
+    size = reader.source.size
+    if size is None:
         raise ValueError("a pipe cannot be searched")
     walk, search, offset = _Walk(), Search(reader.source, reader.header), reader.begin
-    while not walk.ended:
+    in_vain = 0  # bytes read as damaged heads claim them: no more than the file has, so that all
+    while not walk.ended:  # this takes linear time; from then on chunks are searched for
         place: int | None = offset
-        chunk = _intact(reader, offset)
+        head = _head(reader, offset) if in_vain < size else None
+        chunk = None if head is None else _intact(reader, offset, head)
         if chunk is None:
+            in_vain += 0 if head is None else head.length
             place = search.next(offset)
-            chunk = None if place is None else _intact(reader, place)
+            head = None if place is None else _head(reader, place)
+            chunk = None if place is None or head is None else _intact(reader, place, head)
         if place is None or chunk is None:
             break
         walk.claims.append(_claim(reader, offset, place))
@@ -156,7 +162,7 @@ def _walk(reader: Reader) -> _Walk:
         if not walk.ended:
             walk.offsets.append(place)
             walk.words.append(_word(chunk))
-        if chunk.tag == Tag.INDEX and (words := _words_of(chunk.payload)) is not None:
+        if chunk.tag == Tag.INDEX and (words := indexed_words(chunk.payload)) is not None:
             walk.index, walk.index_offset = words, place
         offset = place + chunk.nbytes
         if reader.is_all(place, Head.from_word(_word(chunk))):
@@ -165,7 +171,7 @@ def _walk(reader: Reader) -> _Walk:
         # A file of one chunk has no end to be found, whether that chunk is intact or not.
         head = _head(reader, reader.begin)
         walk.ended = head is not None and reader.is_all(reader.begin, head)
-        walk.stop = reader.source.size
+        walk.stop = size
         walk.gaps.append(walk.stop - offset)
         walk.claims.append(_claim(reader, offset, walk.stop) if walk.ended else _UNKNOWN)
     return walk
@@ -180,10 +186,7 @@ def _head(reader: Reader, offset: int) -> Head | None:
     return head if valid and head.frames <= reader.header.max_frames else None
 
 
-def _intact(reader: Reader, offset: int) -> Chunk | None:
-    head = _head(reader, offset)
-    if head is None:
-        return None
+def _intact(reader: Reader, offset: int, head: Head) -> Chunk | None:
     chunk = reader.load(Entry(0, 0, head.frames, head.tag, offset, head.length))
     return chunk if chunk.intact else None
 
@@ -202,14 +205,6 @@ def _claim(reader: Reader, offset: int, until: int) -> int:
 
 def _word(entry: Entry) -> int:
     return Head(entry.tag, entry.frames, entry.length).word
-
-
-def _words_of(payload: bytes) -> array[int] | None:
-    """Heads in the payload of an index; None if it contradicts itself."""
-    count, rest = divmod(len(payload), 4)
-    if rest or int.from_bytes(payload[-4:], "little") != count - 1:
-        return None
-    return array("I", struct.unpack(f"<{count - 1}I", payload[:-4]))
 
 
 def _frames(words: array[int] | None) -> int:

@@ -5,7 +5,7 @@ Indices of range chunks are checked where the model's prior is found; the rest n
 
 from __future__ import annotations
 
-import struct
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -13,7 +13,7 @@ from typing import BinaryIO
 from vqcodec.container.audio import AudioTrack
 from vqcodec.container.chunk import Chunk, unpacked_ahead
 from vqcodec.container.header import Header
-from vqcodec.container.layout import PICTURE_TAGS, Head, Tag
+from vqcodec.container.layout import PICTURE_TAGS, Head, Tag, indexed_words
 from vqcodec.container.loss import MAX_REMEMBERED, Losses, Lost
 from vqcodec.container.reader import FindPrior, Reader
 from vqcodec.container.salvage import Salvage
@@ -48,7 +48,7 @@ def verify(file: BinaryIO, find_prior: FindPrior = lambda _header: None) -> Repo
     """
     problems: list[FormatError] = []
     header, chunks, frames, unread = None, 0, 0, 0
-    heads = bytearray()
+    words = array("I")
     index = False
     try:
         reader = Reader(file, find_prior)
@@ -66,7 +66,7 @@ def verify(file: BinaryIO, find_prior: FindPrior = lambda _header: None) -> Repo
                     raise FormatError(f"chunk at byte {chunk.offset} after the index")
                 if chunk.tag == Tag.INDEX:
                     index = True
-                    if chunk.payload != heads + struct.pack("<I", len(heads) // 4):
+                    if indexed_words(chunk.payload) != words:
                         raise FormatError("the index does not agree with the chunks")
                 elif chunk.tag == Tag.END and reader.source.read(end, 1):
                     raise FormatError(f"bytes after the end, from {end} on")
@@ -74,7 +74,7 @@ def verify(file: BinaryIO, find_prior: FindPrior = lambda _header: None) -> Repo
                 problems.append(error)
                 if len(problems) == MAX_PROBLEMS:
                     break
-            heads += struct.pack("<I", Head(chunk.tag, chunk.frames, chunk.length).word)
+            words.append(Head(chunk.tag, chunk.frames, chunk.length).word)
     except FormatError as error:
         problems.append(error)
         if header is not None and reader.source.size is not None:

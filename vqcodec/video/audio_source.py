@@ -101,6 +101,7 @@ class AudioSource:
         """The first picture is stamped ``origin`` (s)."""
         self.origin = origin + self._start
         early, self._early = self._early, []
+        self._held = 0
         for packet in early:
             self.push(packet)
 
