@@ -66,6 +66,24 @@ def test_coefficients_end_inside_their_intervals(clips, planes):
     assert float(beyond[~zero].std()) > 0.1  # they are not all in one place
 
 
+def test_how_blocks_are_split_counts_for_these_blocks(clips):
+    details = details_of(torch.rand_like(clips) - 0.5)
+    intervals = Restoration(SHAPE, 2, 2).intervals.requires_grad_(False)
+    for name, parameter in intervals.named_parameters():
+        if not name.startswith("blocks"):  # those look around
+            torch.nn.init.normal_(parameter, std=0.1)
+    seen = torch.randn(details.values.shape)
+    first = torch.zeros_like(details.splits)
+    other = first.clone()
+    other[0, 1, 2] = 3
+    shown = [intervals(seen, details.values, details.plane, splits) for splits in (first, other)]
+    changed = (shown[0] != shown[1]).any(1).any(1)
+    assert changed.nonzero().tolist() == [[0, 1, 2]]
+    torch.nn.init.zeros_(intervals.split.weight)  # as it begins
+    shown = [intervals(seen, details.values, details.plane, splits) for splits in (first, other)]
+    assert torch.equal(*shown)
+
+
 def test_blocks_for_details_are_for_these_alone(network, clips):
     calls = []
     network.restoration.detail_blocks.register_forward_hook(lambda *_: calls.append(True))

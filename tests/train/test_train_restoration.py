@@ -108,7 +108,8 @@ def test_blocks_for_details_join_one_that_has_none(quick, options, tmp_path):
     first = train_restoration(dataclasses.replace(quick, **less), options, Recorder())
     assert not any("detail_blocks" in name or "interval" in name for name in load(first).tensors)
     del less["detail_blocks"]
-    for number, change in enumerate((less, {})):  # then intervals, too
+    more = {"interval_blocks": 2}
+    for number, change in enumerate((less, {}, more)):  # then intervals, then more of theirs
         again = dataclasses.replace(options, init=first, out=tmp_path / str(number))
         recorder = Recorder()
         config = dataclasses.replace(quick, steps=1, lr=1e-9, **change)
@@ -121,11 +122,26 @@ def test_blocks_for_details_join_one_that_has_none(quick, options, tmp_path):
         details = load(path).config.details
         found = quantised(quantise(lacking(255 * residual, details), details, 2), details)
         # What is new begins as the identity, but for intervals, and these are for details alone.
-        for some, level in ((None, 4), (found, 6))[: 2 - number]:
+        for some, level in ((None, 4),) if number == 1 else ((None, 4), (found, 6)):
             with torch.inference_mode():
                 shown = [part(decoded, some, torch.tensor([level])) for part in (before, after)]
             torch.testing.assert_close(*shown)
         first = path
+
+
+def test_it_does_not_go_on_from_a_wider_or_deeper_one(quick, options, tmp_path):
+    larger = {"width": 16}, {"blocks": 2}, {"interval_blocks": 2}
+    for number, change in enumerate(larger):
+        out = tmp_path / str(number)
+        first = train_restoration(
+            dataclasses.replace(quick, steps=1, **change),
+            dataclasses.replace(options, out=out),
+            Recorder(),
+        )
+        again = dataclasses.replace(options, init=first, out=out / "again")
+        recorder = Recorder()
+        train_restoration(dataclasses.replace(quick, steps=1), again, recorder)
+        assert not any("goes on from" in message for message in recorder.messages)
 
 
 def test_interrupted_while_coding(quick, options):

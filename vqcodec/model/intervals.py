@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from vqcodec.entropy.details import BLOCK, COLOURS
+from vqcodec.entropy.details import BLOCK, COLOURS, SPLITS
 from vqcodec.model.layers import Mix, blocks
 
 _FREQUENCIES = COLOURS * BLOCK * BLOCK
@@ -36,9 +36,10 @@ class Intervals(nn.Module):
         super().__init__()
         self.enter = Mix(3 * _FREQUENCIES + _PLACES, width)
         self.plane = nn.Embedding(planes, width)
+        self.split = nn.Embedding(SPLITS, _PLACES * width)
         self.blocks = blocks(count, width)
         self.leave = Mix(width, 2 * _FREQUENCIES)
-        for parameter in (self.plane.weight, *self.leave.parameters()):
+        for parameter in (self.plane.weight, self.split.weight, *self.leave.parameters()):
             nn.init.zeros_(parameter)
 
     @property
@@ -46,17 +47,19 @@ class Intervals(nn.Module):
         """Of how many pixels around a block it knows."""
         return len(self.blocks) * BLOCK
 
-    def forward(self, seen: Tensor, values: Tensor, plane: int) -> Tensor:
+    def forward(self, seen: Tensor, values: Tensor, plane: int, splits: Tensor) -> Tensor:
         """Coefficients, as :func:`vqcodec.model.details.by_block` has them.
 
         Args:
             seen: (B, 192, F, H/8, W/8) float32, in steps, of the restored picture.
             values: of the same shape, whole steps that are known.
             plane: the last plane there is, from 0.
+            splits: (B, H/8, W/8) int64, 0..3: how blocks are split.
 
         Returns:
             Float32 of the same shape, in steps: for 0 within ±1, for others up to a step beyond.
         """
+        waves = _waves(seen.shape[2], seen.device)
         known = values.to(seen.dtype)
         size = known.abs()
         middle = known + known.sign() / 2
@@ -66,18 +69,29 @@ class Intervals(nn.Module):
             offset.clamp(-_OUTSIDE, _OUTSIDE),
             (known / _LOUD).clamp(-_OUTSIDE, _OUTSIDE),
             size.clamp(max=_LOUDEST).sqrt(),
-            _places(size),
+            _spread(waves, size),
         ]
         features = self.enter(torch.cat(told, 1)) + self.plane.weight[plane][:, None, None, None]
+        features = features + self._of_splits(splits, waves)
         shift, gain = self.leave(self.blocks(features)).float().chunk(2, 1)
         return middle + half * torch.tanh(offset * (1 + gain) + shift)
 
+    def _of_splits(self, splits: Tensor, waves: Tensor) -> Tensor:
+        """(B, h, w) → (B, width, F, h, w): what being split so adds at each frequency in time."""
+        told = self.split(splits).unflatten(-1, (_PLACES, -1)).movedim(-1, 1)
+        added: Tensor = (told.to(waves.dtype) @ waves).movedim(-1, 2)
+        return added.contiguous(memory_format=torch.channels_last_3d)
 
-def _places(like: Tensor) -> Tensor:
-    """(B, 8, F, h, w) for (B, C, F, h, w): where a frequency in time is among the F there are."""
-    batch, _, frames, height, width = like.shape
-    along = (torch.arange(frames, device=like.device) + 0.5) / frames
-    order = torch.arange(_PLACES, device=like.device)
-    waves = torch.cos(math.pi * order[:, None] * along)
-    waves = waves[:, :, None, None].expand(batch, -1, -1, height, width)
-    return waves.contiguous(memory_format=torch.channels_last_3d)  # as all else is
+
+def _waves(frames: int, device: torch.device) -> Tensor:
+    """(8, F): functions of where a frequency in time is among the F there are."""
+    along = (torch.arange(frames, device=device) + 0.5) / frames
+    order = torch.arange(_PLACES, device=device)
+    return torch.cos(math.pi * order[:, None] * along)
+
+
+def _spread(waves: Tensor, like: Tensor) -> Tensor:
+    """(8, F) → (B, 8, F, h, w) for (B, C, F, h, w)."""
+    batch, _, _, height, width = like.shape
+    spread = waves[:, :, None, None].expand(batch, -1, -1, height, width)
+    return spread.contiguous(memory_format=torch.channels_last_3d)  # as all else is

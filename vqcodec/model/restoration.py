@@ -120,7 +120,7 @@ class Restoration(nn.Module):
         exactly = torch.autocast(picture.device.type, enabled=False)  # in training: not bfloat16
         with exactly:
             seen = analyse_blocks(steps * (picture - decoded), details.splits)
-        found = self.intervals(seen, details.values, details.plane)
+        found = self.intervals(seen, details.values, details.plane, details.splits)
         with exactly:
             return decoded + synthesise_blocks(found, details.splits) / steps
 

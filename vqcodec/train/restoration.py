@@ -62,7 +62,7 @@ class RestorationTraining(Settings):
     blocks: int = 3
     detail_blocks: int = 3
     interval_width: int = 96
-    interval_blocks: int = 2
+    interval_blocks: int = 4
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -183,14 +183,21 @@ class _Run:
         )
 
     def _warm_start(self, ready: MSVQVAE) -> None:
-        """Go on from the network that the checkpoint has, if it is of the same shape.
+        """Go on from the network that the checkpoint has, if none of it is wider or deeper.
 
-        It may have had nothing of its own for details, or nothing that tells of intervals.
+        What is more here begins as nothing, but for intervals, which begin with a fixed curve.
         """
-        settles = dataclasses.replace(self.shape, interval_width=0, interval_blocks=0)
-        plain = dataclasses.replace(settles, detail_blocks=0)
-        shapes = self.shape, settles, plain
-        if ready.restoration is not None and ready.config.restoration in shapes:
+        found, own = ready.config.restoration, self.shape
+        if ready.restoration is None or found is None:
+            return
+        widths = (found.width, own.width), (found.interval_width, own.interval_width)
+        counts = (
+            (found.blocks, own.blocks),
+            (found.detail_blocks, own.detail_blocks),
+            (found.interval_blocks, own.interval_blocks),
+        )
+        same = all(before in (0, now) for before, now in widths)
+        if same and all(before <= now for before, now in counts):
             self.network.load_state_dict(ready.restoration.state_dict(), strict=False)
             self.reporter.message("goes on from the restoration of --init")
 
