@@ -22,7 +22,7 @@ class QualityError(VqcodecError, ValueError):
 
 
 class SettingError(VqcodecError, ValueError):
-    """A setting of training that is out of range or does not go with the others: wrong usage."""
+    """A setting that is out of range or does not go with the others: wrong usage."""
 
     exit_code = 2
 

@@ -22,7 +22,14 @@ from vqcodec.container import Header, Losses, Reader, Writer, nearest_ratio
 from vqcodec.container.audio import find_format, pack_format, pack_packets
 from vqcodec.container.file import reading
 from vqcodec.container.layout import MAX_FRAMES, Tag
-from vqcodec.errors import CheckpointError, FormatError, ModelMismatchError, SourceError
+from vqcodec.errors import (
+    CheckpointError,
+    ChecksumError,
+    FormatError,
+    ModelMismatchError,
+    SettingError,
+    SourceError,
+)
 from vqcodec.files import replacing, writing
 from vqcodec.limits import DEFAULT_EFFORT, check_search
 from vqcodec.memory import DEFAULT_MEMORY, Allowance, output_bytes
@@ -176,7 +183,7 @@ def encode_file(
         OutputError: the target exists or cannot be written.
         CheckpointError: the model cannot be loaded, or lacks what ``packer`` needs.
         QualityError: the model has no such quality level.
-        FormatError: the pictures are larger, or the rate finer, than the format can store.
+        SettingError: the pictures are larger, or the rate finer, than the format can store.
         ValueError: another argument is out of range, or ``bitrate`` and ``target_size`` are both
             given.
     """
@@ -214,15 +221,13 @@ def encode_file(
         most = quality
         if quality is None and goal is None:
             most = codec.default_quality
-        header = Header(
-            width=width,
-            height=height,
-            aspect=nearest_ratio(reader.display_aspect),
-            rate=rate,
-            frames=0,
-            model_id=codec.model_id,
-            levels=codec.levels_at(most),
-        )
+        levels = codec.levels_at(most)
+        try:
+            aspect = nearest_ratio(reader.display_aspect)
+            header = Header(width, height, aspect, rate, 0, codec.model_id, levels)
+        except FormatError as error:
+            reason = str(error).removeprefix("invalid header: ")
+            raise SettingError(f"pictures of {width}x{height}: {reason}") from error
         allowance = Allowance(header, output_bytes(width, height))
         least = header.pad_frames(1)
         length = min(CHUNK_FRAMES, header.max_frames, max(least, allowance.frames))
@@ -334,6 +339,7 @@ def decode_file(
         ModelMismatchError: it was encoded with another model.
         SourceError: it cannot be opened, or ends before ``start``.
         OutputError: the target exists or cannot be written.
+        SettingError: no such format or codec, or they do not go together.
         MemoryLimitError: a chunk of it would take more than ``memory``.
         ValueError: ``start``, ``duration`` or ``size`` is out of range.
     """
@@ -413,6 +419,8 @@ def decode_file(
             done += write(seams.finish(), number)
             progress(done, total)
         if not pieces.good:
+            if pieces.losses.count > 1:
+                raise ChecksumError(f"nothing can be decoded: {pieces.losses}")
             raise pieces.problem or SourceError(f"ends before the start, {float(start):g} s")
     return Decoded(header, done, pieces.problem, pieces.losses, track, audio_problem)
 

@@ -1,10 +1,12 @@
 """``vqcodec repair`` and ``vqcodec decode --conceal``."""
 
+import io
 import json
 
 import numpy as np
 import pytest
 
+from vqcodec.container import Reader
 from vqcodec.container.file import open as open_vqv
 from vqcodec.model.config import REACH
 from vqcodec.video import read_frames
@@ -64,3 +66,17 @@ def test_conceal_of_a_part(vq, damaged, tmp_path):
     frames = read_frames(out)
     assert len(frames) == 52
     assert not frames[:16].max(initial=0) > 16  # black, as nothing precedes
+
+
+def test_nothing_that_can_be_saved(vq, ranged, foresight, tmp_path):
+    """All chunks need the first."""
+    data = bytearray(ranged.read_bytes())
+    data[Reader(io.BytesIO(data)).table.entries[0].offset + 9] ^= 1
+    damaged, out = tmp_path / "damaged.vqv", tmp_path / "out.mkv"
+    damaged.write_bytes(data)
+    decode = "decode", damaged, out, "--conceal", "--model", foresight
+    for arguments in (("repair", damaged, out), decode):
+        done = vq(*arguments)
+        assert (done.code, out.exists()) == (5, False)
+        assert done.line.endswith("32 frames lost, 0.00 to 2.00 s; 100 frames lost in 4 places")
+        assert "nothing can be" in done.line

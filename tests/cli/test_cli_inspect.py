@@ -114,7 +114,7 @@ def test_verify_goes_on_after_a_problem(vq, coded, tmp_path, quiet):
     done = vq("verify", bad, missing, coded, tmp_path, *quiet)
     assert done.code == 5
     first, second, third = done.err.splitlines()
-    assert first.startswith(f"vqcodec: {bad}: chunk 0 at byte 33 (0.00 to 2.00 s) is damaged")
+    assert first.startswith(f"vqcodec: {bad}: chunk at byte 33 (0.00 to 2.00 s) is damaged")
     assert second == f"vqcodec: {missing}: No such file or directory"
     assert third == f"vqcodec: {tmp_path}: Is a directory"
     assert done.out == ("" if quiet else f"{coded}: ok, 100 frames in 4 chunks\n")

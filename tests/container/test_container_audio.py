@@ -253,3 +253,12 @@ def test_repair_without_the_format_leaves_the_audio_out(header, contents):
     assert (result.chunks, result.losses.count) == (2, 1)
     assert audio_of(target.getvalue()) == []
     assert verify(io.BytesIO(target.getvalue())).problems == ()
+
+
+def test_damaged_audio_is_named_as_such(header, contents):
+    data = bytearray(with_audio(header, contents))
+    opened = Reader(io.BytesIO(data))
+    entry = next(entry for entry in opened.scan() if entry.tag == Tag.AUDIO)
+    data[entry.offset + 9] ^= 1
+    (problem,) = verify(io.BytesIO(data)).problems
+    assert str(problem).startswith(f"chunk at byte {entry.offset} (audio) is damaged")

@@ -26,7 +26,7 @@ def test_sound_file(small, pipe):
         (lambda b: b"", TruncatedError, "byte 0"),
         (lambda b: b"GIF89a", FormatError, "not a .vqv"),
         (lambda b: b[:-1], TruncatedError, "12 frames"),
-        (lambda b: b[:60] + b"?" + b[61:], ChecksumError, "chunk 0"),
+        (lambda b: b[:60] + b"?" + b[61:], ChecksumError, "chunk at byte"),
         (lambda b: b + b"?", FormatError, "bytes after the end, from 123 on"),
         (lambda b: b[:95] + frame_chunk(Head(30, 0, 8), b[103:107] * 2) + END_CHUNK,
          FormatError, "index does not agree"),

@@ -14,7 +14,7 @@ import torch
 from faults import largest_file
 from PIL import Image
 
-from vqcodec.errors import CheckpointError, DataError, OutputError
+from vqcodec.errors import CheckpointError, DataError, OutputError, SettingError
 from vqcodec.model.checkpoint import MODEL, export, load, read_safetensors, save
 from vqcodec.model.config import PRESETS
 from vqcodec.model.network import MSVQVAE
@@ -153,7 +153,7 @@ def test_another_configuration_does_not_resume(quick, options, recorder, photogr
         {"level_weights": (1.0, 1.0, 1.0, 1.0)},
         {"still_share": 0.5},
     ):
-        with pytest.raises(CheckpointError, match="other settings"):
+        with pytest.raises(SettingError, match="other settings"):
             train(dataclasses.replace(quick, **change), options, recorder)
 
 
@@ -619,3 +619,17 @@ def test_a_disk_that_is_full_of_footage(quick, options, recorder, tmp_path):
     with largest_file(1_000), pytest.raises(OutputError, match=r"empty/.*\.npy: File too large"):
         train(quick, empty, recorder)
     assert list(empty.cache.iterdir()) == []
+
+
+def test_nothing_is_fetched_or_made_where_there_is_no_footage(
+    quick, options, recorder, monkeypatch
+):
+    def fetch(*_arguments, **_options):
+        raise AssertionError
+
+    monkeypatch.setattr("vqcodec.train.loop.perceptual_loss", fetch)
+    config = dataclasses.replace(quick, perceptual="vgg16", perceptual_weight=0.4)
+    nowhere = dataclasses.replace(options, data=(options.out / "none",))
+    with pytest.raises(DataError, match="no such folder"):
+        train(config, nowhere, recorder)
+    assert not options.out.exists()

@@ -12,7 +12,7 @@ from train_recorder import Recorder, check_resuming, interrupt_at
 
 from vqcodec.cli.train import train as command
 from vqcodec.entropy.prior import Prior
-from vqcodec.errors import CheckpointError, OutputError
+from vqcodec.errors import CheckpointError, OutputError, SettingError
 from vqcodec.model.checkpoint import MODEL, load
 from vqcodec.train import codes as codes_module
 from vqcodec.train.codes import Codes, Sequences, encode_training, encode_validation
@@ -144,7 +144,7 @@ def test_other_settings_or_another_network_do_not_resume(quick, options, strange
         (dataclasses.replace(quick, lr=0.5), options),
         (quick, dataclasses.replace(options, init=stranger)),
     ):
-        with pytest.raises(CheckpointError, match="other settings"):
+        with pytest.raises(SettingError, match="other settings"):
             train_prior(config, where, Recorder())
     recorder = Recorder()
     train_prior(dataclasses.replace(quick, steps=7), options, recorder)

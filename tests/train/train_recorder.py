@@ -9,7 +9,7 @@ import signal
 import pytest
 import torch
 
-from vqcodec.errors import CheckpointError
+from vqcodec.errors import SettingError
 from vqcodec.model.checkpoint import MODEL, read_safetensors
 
 
@@ -63,7 +63,7 @@ def check_resuming(train, config, options, state):
     assert expected.keys() == found.keys()
     for name, tensor in expected.items():
         assert torch.equal(tensor, found[name]), name
-    with pytest.raises(CheckpointError, match="other settings"):
+    with pytest.raises(SettingError, match="other settings"):
         train(dataclasses.replace(config, lr=0.5), whole, Recorder())
 
 

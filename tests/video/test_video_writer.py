@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from video_builders import FullDisk, noise, psnr, scene
 
-from vqcodec.errors import OutputError
+from vqcodec.errors import OutputError, SettingError
 from vqcodec.files import replacing
 from vqcodec.video import format_of, open_sink, probe, read_frames
 
@@ -141,7 +141,7 @@ def test_pipes(format):
 
 def test_what_cannot_be_piped():
     for format in ("mp4", "png"):
-        with pytest.raises(OutputError, match=r"cannot be piped|needs a folder"):
+        with pytest.raises(SettingError, match=r"cannot be piped|needs a folder"):
             save(OneWay(), scene(2), format=format)
     seekable = io.BytesIO()
     save(seekable, scene(10), format="mp4")
@@ -159,7 +159,7 @@ def test_what_cannot_be_piped():
     ],
 )
 def test_refusals(tmp_path, options, message):
-    with pytest.raises(OutputError, match=message):
+    with pytest.raises(SettingError, match=message):
         save(tmp_path / "a.mp4", scene(2), **options)
     assert list(tmp_path.iterdir()) == []
 
@@ -172,7 +172,7 @@ def test_format_of(tmp_path):
         "png",
         "png",
     ]
-    with pytest.raises(OutputError, match=r"unknown format \.xyz"):
+    with pytest.raises(SettingError, match=r"unknown format \.xyz"):
         format_of("a.xyz")
 
 

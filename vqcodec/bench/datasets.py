@@ -30,6 +30,8 @@ def ucf101_videos(root: Path, split: Split = "test", seed: int = 0) -> list[Vide
         DataError: ``root`` is missing or holds no ``Class/v_Class_gNN_cNN`` file; the message
             says where the data comes from.
     """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder.\n{UCF101_HELP}")
     if (root / "UCF-101").is_dir():  # the folder inside the official archive
         root = root / "UCF-101"
     paths = [p for p in _video_files(root) if _UCF101_NAME.fullmatch(p.stem)]
@@ -96,6 +98,8 @@ def authors_clips(root: Path) -> list[ClipRef]:
     Raises:
         DataError: none of them is there.
     """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder.\n{UCF101_HELP}")
     by_stem = {path.stem: path for path in _video_files(root)}
     refs = []
     for row in SAME_CLIPS:
@@ -114,5 +118,5 @@ def _video(root: Path, path: Path, cut: Cut) -> Video:
 
 def _video_files(root: Path) -> list[Path]:
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder.\n{UCF101_HELP}")
+        raise DataError(f"{root}: no such folder")
     return sorted(p for p in root.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())

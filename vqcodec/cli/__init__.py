@@ -25,7 +25,7 @@ COMMANDS = {
 }
 
 EXIT_CODES = """\
-  0 done                            7 truncated (what is whole was written)
+  0 done                            7 truncated (decode writes what is whole)
   1 internal error                  8 encoded with another model
   2 wrong usage                     9 model or device missing
   3 source unreadable              10 output cannot be written

@@ -26,7 +26,8 @@ def cut(source: str, target: str, quality: int, force: bool, quiet: bool, as_jso
     """Make a smaller file of lower quality of a .vqv file, at once.
 
     Drops the finer levels of every chunk, and copies the audio. Runs no network and needs no model.
-    IN.vqv may be - for standard input, OUT.vqv - for standard output.
+    IN.vqv may be - for standard input, OUT.vqv - for standard output. A damaged or truncated file
+    is refused: repair it first.
     """
     from vqcodec.container.cut import cut_file
 

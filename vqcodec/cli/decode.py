@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     "--size",
     type=options.Size(word="display"),
     metavar="N|WxH|display",
-    help="Scale to this size; display: to square pixels at the coded height.",
+    help="Scale to this size, even where the codec needs that; display: to square pixels at the "
+    "coded height.",
 )
 @click.option("--start", type=options.Seconds(), default="0", help="Begin here.")
 @click.option("--duration", type=options.PositiveSeconds(), help="Decode only this much.")
@@ -84,7 +85,8 @@ def decode(
     the files that failed, or 12 if they failed in several ways.
 
     Damage ends with an error and without OUT. With --conceal OUT is written, each loss is named
-    with its time, and the exit code is 5 (7 if the file is only truncated).
+    with its time, and the exit code is 5 (7 if the file is only truncated); nothing is written if
+    no chunk of it can be decoded.
     """
     from vqcodec.cli.folder import Verb, concerns_folders, do_folder
     from vqcodec.files import name_of

@@ -9,7 +9,7 @@ from dataclasses import replace
 from vqcodec.audio import AudioFormat, AudioPacket
 from vqcodec.container import number
 from vqcodec.container.chunk import Chunk, Entry
-from vqcodec.container.layout import CHUNK_OVERHEAD, MAX_PAYLOAD, Tag
+from vqcodec.container.layout import AUDIO_TAGS, CHUNK_OVERHEAD, MAX_PAYLOAD, Tag
 from vqcodec.container.reader import Reader
 from vqcodec.errors import FormatError
 
@@ -170,7 +170,7 @@ class AudioTrack:
             FormatError: it is an audio chunk, and invalid or out of order.
         """
         first, self._first = self._first, False
-        if chunk.tag not in (Tag.AUDIO_FORMAT, Tag.AUDIO):
+        if chunk.tag not in AUDIO_TAGS:
             return ()
         chunk.check()
         try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from vqcodec.container import range_payload
 from vqcodec.container.header import Header, Shape
-from vqcodec.container.layout import CHUNK_OVERHEAD, PICTURE_TAGS, Tag
+from vqcodec.container.layout import AUDIO_TAGS, CHUNK_OVERHEAD, PICTURE_TAGS, Tag
 from vqcodec.container.packers import (
     RANGE_TAGS,
     Grid,
@@ -177,9 +177,12 @@ class Chunk(Entry):
         return unpack_prefix(self.tag, self.payload, shapes, self.header.levels, prior, previous)
 
     def where(self) -> str:
-        """Name the chunk, its place in the file and its time, for messages."""
-        first, last = (float(frame / self.header.rate) for frame in (self.start, self.stop))
-        return f"chunk {self.number} at byte {self.offset} ({first:.2f} to {last:.2f} s)"
+        """Name the chunk by its place in the file and in time, for messages."""
+        about = "audio" if self.tag in AUDIO_TAGS else "no pictures"
+        if self.frames:
+            first, last = (float(frame / self.header.rate) for frame in (self.start, self.stop))
+            about = f"{first:.2f} to {last:.2f} s"
+        return f"chunk at byte {self.offset} ({about})"
 
     def _resolve(self) -> Grids | _State:
         if self.outcome.value is _State.NEW:

@@ -38,6 +38,7 @@ class Tag(IntEnum):
 
 PICTURE_TAGS = range(16)
 ANCILLARY_TAGS = range(16, 30)
+AUDIO_TAGS = (Tag.AUDIO_FORMAT, Tag.AUDIO)
 
 
 class Head(NamedTuple):

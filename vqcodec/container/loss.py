@@ -81,6 +81,11 @@ class Losses:
         self.frames += lost.frames
         self.cut |= lost.cut
 
+    def __str__(self) -> str:
+        """All of them in a line."""
+        rest = f"; {self.frames} frames lost in {self.count} places" * (self.count > 1)
+        return f"{self.first[0]}{rest}" if self.first else "nothing is lost"
+
     def lines(self) -> list[str]:
         """One for each that is remembered, and one for the rest."""
         rest = self.count - len(self.first)

@@ -21,6 +21,7 @@ from vqcodec.container.chunk import Chunk, Entry, Outcome
 from vqcodec.container.header import LONGEST_PREFIX, Header
 from vqcodec.container.layout import (
     ANCILLARY_TAGS,
+    AUDIO_TAGS,
     CHUNK_OVERHEAD,
     END_CHUNK,
     MAX_MEMORY,
@@ -48,7 +49,7 @@ class Table:
         entries: in order; in a truncated file the whole ones.
         indexed: they come from the file's index, not from a scan.
         problem: why the scan ended before the end chunk, or None.
-        nbytes: size of the file; of a pipe, up to where the scan ended.
+        nbytes: size of the file up to its end; of a truncated one, of what is whole.
         audio_bytes: size of the audio chunks among them.
     """
 
@@ -152,11 +153,12 @@ class Reader:
                 nbytes = entry.offset + entry.nbytes
                 if entry.tag in PICTURE_TAGS:
                     entries.append(entry)
-                elif entry.tag in (Tag.AUDIO_FORMAT, Tag.AUDIO):
+                elif entry.tag in AUDIO_TAGS:
                     audio_bytes += entry.nbytes
         except FormatError as error:
             problem = error
-        if self.source.size is not None:
+        if self._index is not None:  # which, with the end, is behind them
+            assert self.source.size is not None
             nbytes = self.source.size
         return Table(tuple(entries), self._index is not None, problem, nbytes, audio_bytes)
 

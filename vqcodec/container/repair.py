@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from vqcodec.container.chunk import Chunk
 from vqcodec.container.file import reading
-from vqcodec.container.layout import PICTURE_TAGS, Tag
+from vqcodec.container.layout import AUDIO_TAGS, PICTURE_TAGS
 from vqcodec.container.loss import Losses, Lost
 from vqcodec.container.retime import Retimer
 from vqcodec.container.salvage import Salvage
@@ -66,7 +66,7 @@ def repair_file(
                     chunks += 1
             audio.finish()
         if losses.count and not chunks:
-            raise ChecksumError(f"nothing can be saved: {losses.first[0]}")
+            raise ChecksumError(f"nothing can be saved: {losses}")
         return Repaired(chunks, writer.frames, writer.nbytes, losses)
 
 
@@ -77,7 +77,7 @@ def _copy(chunk: Chunk, writer: Writer, audio: Retimer) -> Lost | None:
     except FormatError as error:
         return Lost.of(chunk, error)
     if chunk.tag not in PICTURE_TAGS:
-        if chunk.tag not in (Tag.AUDIO_FORMAT, Tag.AUDIO):
+        if chunk.tag not in AUDIO_TAGS:
             writer.write_chunk(chunk.tag, chunk.payload)
         return None
     try:

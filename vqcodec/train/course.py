@@ -95,7 +95,9 @@ def initial(options: RunOptions, stage: str) -> checkpoints.Checkpoint:
 
     Raises:
         CheckpointError: there is none, or it cannot be read, or there is no such device.
+        DataError: there is nothing to train on.
     """
+    find_videos(options.data)
     find_device(options.device)
     if options.init is None:
         raise CheckpointError(f"{stage} is for a checkpoint: none was given")
@@ -142,7 +144,8 @@ class Course:
         step, elapsed: steps and seconds done, earlier sessions included.
 
     Raises:
-        CheckpointError: the saved state is damaged, or of other settings.
+        CheckpointError: the saved state is damaged.
+        SettingError: it is of other settings.
     """
 
     def __init__(
@@ -249,7 +252,7 @@ class Course:
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{self._path}: damaged: {error}") from error
         if any(state.info.get(key) != value for key, value in self._identity.items()):
-            raise CheckpointError(
+            raise SettingError(
                 f"{self._path}: was saved under other settings or for another --init; "
                 "use those, another --out, or --restart"
             )

@@ -90,10 +90,11 @@ def train_details(
         The model's path; None if the run was stopped before training began.
 
     Raises:
-        CheckpointError: there is no ``init``, it has no prior, or the saved state does not fit.
+        CheckpointError: there is no ``init``, it has no prior, or the saved state is damaged.
         DataError: no usable videos.
         OutputError: ``out`` or the cache cannot be written.
-        SettingError: chunks that do not fit the model's strides.
+        SettingError: a saved state of other settings, or chunks that do not fit the model's
+            strides.
     """
     with stop_signals() as stopped:
         run = _Run(config, options, reporter)

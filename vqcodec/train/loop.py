@@ -64,12 +64,13 @@ def train(config: TrainConfig, options: RunOptions, reporter: Reporter) -> Path:
     Under ``torchrun`` the batch is shared out among the processes.
 
     Raises:
-        CheckpointError: ``init``, the saved state or the perceptual weights do not fit, or there is
-            no such device.
+        CheckpointError: ``init`` or the perceptual weights do not fit, the saved state is damaged,
+            or there is no such device.
         DataError: no usable videos, or no usable stills where there should be some.
         OutputError: ``out`` or the cache cannot be written.
-        SettingError: clips that do not fit the model's strides, a batch that cannot be shared out,
-            a share of stills where there are none, or codes to keep where there are none.
+        SettingError: a saved state of other settings, clips that do not fit the model's strides, a
+            batch that cannot be shared out, a share of stills where there are none, or codes to
+            keep where there are none.
     """
     with process_group(options.device):
         return _Run(config, options, reporter).run()
@@ -85,6 +86,7 @@ class _Run:
             raise SettingError(f"batch {config.batch} does not divide among {self.world} processes")
         if config.decoder_only and options.init is None:
             raise SettingError("decoder_only needs a checkpoint to start from")
+        find_videos(options.data)  # before anything is fetched or made
         find_device(options.device)
         self.perceptual = (
             perceptual_loss(config.perceptual, weights=options.vgg_weights, device=options.device)
@@ -369,7 +371,7 @@ class _Run:
         now = self.config  # a run may be made longer or shorter
         same = dataclasses.replace(before, steps=now.steps, minutes=now.minutes, epochs=now.epochs)
         if now != same or state.info.get("model") != self.network.config.to_json():
-            raise CheckpointError(
+            raise SettingError(
                 f"{path}: was saved under other settings; use them, another --out, or --restart"
             )
         state.restore(self.learner, self.optimizer)

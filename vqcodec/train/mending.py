@@ -113,10 +113,11 @@ def train_mending(
         The model's path; None if the run was stopped before training began.
 
     Raises:
-        CheckpointError: there is no ``init``, or the saved state does not fit.
+        CheckpointError: there is no ``init``, or the saved state is damaged.
         DataError: no usable videos, or none of two chunks.
         OutputError: ``out`` or the cache cannot be written.
-        SettingError: chunks that do not fit the model's strides.
+        SettingError: a saved state of other settings, or chunks that do not fit the model's
+            strides.
     """
     with stop_signals() as stopped:
         run = _Run(config, options, reporter)

@@ -110,10 +110,11 @@ def train_restoration(
         The model's path; None if the run was stopped before training began.
 
     Raises:
-        CheckpointError: there is no ``init``, or the saved state does not fit.
+        CheckpointError: there is no ``init``, or the saved state is damaged.
         DataError: no usable videos.
         OutputError: ``out`` or the cache cannot be written.
-        SettingError: clips that do not fit the model's strides, or fewer than it has levels.
+        SettingError: a saved state of other settings, clips that do not fit the model's strides, or
+            fewer than it has levels.
     """
     with stop_signals() as stopped:
         run = _Run(config, options, reporter)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vqcodec.errors import OutputError
+from vqcodec.errors import SettingError
 
 # By which videos are found in a folder; a file that is named may have any.
 VIDEO_SUFFIXES = frozenset(
@@ -101,7 +101,7 @@ def format_of(target: Path | str) -> str:
     A folder is an existing one, or a path that ends in a slash or has no suffix.
 
     Raises:
-        OutputError: the suffix stands for no format.
+        SettingError: the suffix stands for no format.
     """
     path = Path(target)
     if str(target).endswith(("/", "\\")) or path.is_dir() or not path.suffix:
@@ -110,27 +110,29 @@ def format_of(target: Path | str) -> str:
         if path.suffix.lower() in form.suffixes:
             return form.name
     known = ", ".join(suffix for form in FORMATS.values() for suffix in form.suffixes)
-    raise OutputError(f"{target}: unknown format {path.suffix} (known: {known}, a folder)")
+    raise SettingError(f"{target}: unknown format {path.suffix} (known: {known}, a folder)")
 
 
 def choose(name: str, codec: str | None, crf: float | None) -> tuple[Format, Codec, float | None]:
     """The format called ``name``, with the codec and quality asked for, or its own.
 
     Raises:
-        OutputError: no such format or codec, not this codec in this format, or no such quality.
+        SettingError: no such format or codec, not this codec in this format, or no such quality.
     """
     if name not in FORMATS:
-        raise OutputError(f"unknown format {name} (known: {', '.join(FORMATS)})")
+        raise SettingError(f"unknown format {name} (known: {', '.join(FORMATS)})")
     form = FORMATS[name]
     if codec is not None and codec not in CODECS:
-        raise OutputError(f"unknown codec {codec} (known: {', '.join(CODECS)})")
+        raise SettingError(f"unknown codec {codec} (known: {', '.join(CODECS)})")
     chosen = CODECS[codec or form.codecs[0]]
     if chosen.name not in form.codecs:
-        raise OutputError(f"{name} cannot hold {chosen.name} (but {', '.join(form.codecs)})")
+        raise SettingError(f"{name} cannot hold {chosen.name} (but {', '.join(form.codecs)})")
     if crf is None:
         return form, chosen, chosen.crf
     if chosen.crf is None:
-        raise OutputError(f"{chosen.name} has no crf")
+        raise SettingError(f"{chosen.name} has no crf")
     if not 0 <= crf <= chosen.max_crf:
-        raise OutputError(f"crf of {chosen.name} must be from 0 to {chosen.max_crf:g}, not {crf:g}")
+        raise SettingError(
+            f"crf of {chosen.name} must be from 0 to {chosen.max_crf:g}, not {crf:g}"
+        )
     return form, chosen, crf

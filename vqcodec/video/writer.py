@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from vqcodec.audio import AudioFormat
-from vqcodec.errors import OutputError
+from vqcodec.errors import SettingError
 from vqcodec.files import name_of
 from vqcodec.video.formats import Codec, Format, choose, format_of
 from vqcodec.video.geometry import even, sample_aspect
@@ -51,7 +51,8 @@ def open_sink(
         audio: what :meth:`FrameSink.write_audio` will be given; dropped by formats without audio.
 
     Raises:
-        OutputError: unknown or unfit format, codec or quality; or the target cannot be opened.
+        SettingError: unknown or unfit format, codec or quality.
+        OutputError: the target cannot be opened.
         ValueError: a side of ``size`` is not positive.
     """
     if isinstance(size, tuple) and min(size) < 1:
@@ -101,7 +102,7 @@ def _open(
         from vqcodec.video.png_sink import PngSink
 
         if not isinstance(target, Path):
-            raise OutputError(f"{name}: png needs a folder")
+            raise SettingError(f"{name}: png needs a folder")
         return PngSink(target, size, picture)
     if form.name == "y4m":
         from vqcodec.video.y4m_sink import Y4mSink
@@ -110,5 +111,5 @@ def _open(
     from vqcodec.video.mux_sink import MuxSink
 
     if not (form.pipeable or isinstance(target, Path) or target.seekable()):
-        raise OutputError(f"{name}: {form.name} cannot be piped (mkv, webm, gif and y4m can)")
+        raise SettingError(f"{name}: {form.name} cannot be piped (mkv, webm, gif and y4m can)")
     return MuxSink(target, size, picture, form, codec, crf, audio)
