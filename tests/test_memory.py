@@ -24,6 +24,15 @@ def test_the_usual_pictures_fit_many_times():
     assert allowance(128, 128).frames >= 64
 
 
+def test_how_large_pictures_are_decoded_by_default():
+    """As README.md has it."""
+    planes = (Level(1, 1, 31, details=True), Level(1, 1, 3, details=True))
+    for levels, largest in ((LEVELS, 520), ((*LEVELS, *planes), 256)):
+        for side, enough in ((largest, True), (largest + 8, False)):
+            header = Header(side, side, Fraction(1), Fraction(16), 0, b"12345678", levels)
+            assert (Allowance(header, output_bytes(side, side)).frames >= 8) is enough
+
+
 @pytest.mark.parametrize("side", [64, 256, 512, 2048])
 def test_what_is_needed_is_what_is_allowed(side):
     for frames in (1, 8, 9, 64):

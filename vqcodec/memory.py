@@ -25,7 +25,7 @@ _PROGRAM = 810 << 20  # without pictures; 650 MiB of it are torch's, in its buil
 # Bytes a pixel of a chunk's frames, those that fill up the last step included; the same where
 # tensors are so small that gaps stay between them, and how much that is at most.
 _PLAIN = (70, 400, 120 << 20)
-_DETAILED = (345, 560, 200 << 20)  # with planes of details
+_DETAILED = (345, 560, 198 << 20)  # with planes of details
 _OUTPUT_PIXEL = 250  # bytes a pixel of the output: x264 holds some 60 pictures, others fewer
 _OUTPUT_PIXELS = {"libx265": 300, "libsvtav1": 1100}
 

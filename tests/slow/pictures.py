@@ -21,6 +21,7 @@ import numpy as np
 from memory import measure
 
 from vqcodec.container import Header, Level, Writer
+from vqcodec.entropy.details import BLOCK, COLOURS, SPLITS, page_of
 from vqcodec.memory import Allowance, output_bytes
 from vqcodec.model.checkpoint import load
 from vqcodec.model.registry import find
@@ -52,8 +53,12 @@ def make(path: Path, shape: tuple[int, int, int, int]) -> Header:
 
     def draw(shape: tuple[int, int, int], level: Level) -> np.ndarray:
         symbols = generator.integers(0, level.entries, shape)
-        # Of details most are zeros, as in any file.
-        return symbols * (generator.random(shape) < 0.02) if level.details else symbols
+        if level.details:  # most are zeros, as in any file
+            symbols *= generator.random(shape) < 0.02
+            if shape[0] % COLOURS:
+                splits = generator.integers(0, SPLITS, (height // BLOCK, width // BLOCK))
+                symbols[-1:] = page_of(splits.astype(np.int16))
+        return symbols
 
     details = any(level.details for level in levels)
     packing = {"packer": "range", "prior": model.prior.build()} if details else {"packer": "raw"}
