@@ -57,6 +57,19 @@ def test_a_flipped_byte_loses_one_chunk(sixty, place):
     )
 
 
+@pytest.mark.parametrize("place", range(1, 9))
+def test_a_damaged_end_is_no_cut(sixty, place):
+    changed = bytearray(sixty)
+    changed[-place] ^= 0x15
+    chunks, (lost,) = salvaged(bytes(changed))
+    assert chunks == expected(sixty)
+    assert (lost.frames, lost.exact, lost.cut) == (0, True, False)
+    assert str(lost) == f"8 bytes at byte {len(sixty) - 8} are damaged; no frames are lost"
+    target = io.BytesIO()
+    repair_file(io.BytesIO(changed), target)
+    assert target.getvalue() == sixty
+
+
 @pytest.mark.parametrize("count", [1, 5, 15])
 def test_dropped_bytes_lose_one_chunk(sixty, count):
     begin = offset(sixty, 20) + 3

@@ -124,7 +124,7 @@ class _Walk:
         gaps: bytes between each of them, or the end, and the one before.
         index: heads in the last intact index, or None.
         index_offset: where that is.
-        ended: the end was found, or none is due.
+        ended: the end was found, or as many bytes in its place, or none is due.
         stop: offset of the end, or of the end of the file.
     """
 
@@ -171,6 +171,9 @@ def _walk(reader: Reader) -> _Walk:
         # A file of one chunk has no end to be found, whether that chunk is intact or not.
         head = _head(reader, reader.begin)
         walk.ended = head is not None and reader.is_all(reader.begin, head)
+        # Behind the index nothing else is due.
+        indexed = bool(walk.words) and Head.from_word(walk.words[-1]).tag == Tag.INDEX
+        walk.ended |= indexed and size - offset == CHUNK_OVERHEAD
         walk.stop = size
         walk.gaps.append(walk.stop - offset)
         walk.claims.append(_claim(reader, offset, walk.stop) if walk.ended else _UNKNOWN)
