@@ -282,9 +282,10 @@ def find_device(name: str) -> torch.device:
     """
     try:
         device = torch.device(name)
+    except RuntimeError as error:
+        raise CheckpointError(f"device {name}: there is none of that name") from error
+    try:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, ImportError) as error:
-        if isinstance(error, RuntimeError) and "device type" in str(error):
-            raise CheckpointError(f"device {name}: there is none of that name") from error
         raise CheckpointError(f"device {name}: {str(error).splitlines()[0]}") from error
     return device

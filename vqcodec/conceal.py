@@ -141,7 +141,7 @@ class Pieces:
     def _allowed(self, items: Iterable[T]) -> Iterator[T]:
         """``items``, of which chunks that are to be shown are known to be allowed."""
         for item in items:
-            if isinstance(item, Chunk) and item.frames and self._overlaps(item):
+            if isinstance(item, Chunk) and self._overlaps(item):
                 self._check(item)
             yield item
 

@@ -30,11 +30,9 @@ def ucf101_videos(root: Path, split: Split = "test", seed: int = 0) -> list[Vide
         DataError: ``root`` is missing or holds no ``Class/v_Class_gNN_cNN`` file; the message
             says where the data comes from.
     """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder.\n{UCF101_HELP}")
     if (root / "UCF-101").is_dir():  # the folder inside the official archive
         root = root / "UCF-101"
-    paths = [p for p in _video_files(root) if _UCF101_NAME.fullmatch(p.stem)]
+    paths = [p for p in _video_files(root, UCF101_HELP) if _UCF101_NAME.fullmatch(p.stem)]
     if not paths:
         raise DataError(f"{root}: no UCF101 here.\n{UCF101_HELP}")
     where = split_groups([p.stem for p in paths], seed)
@@ -98,9 +96,7 @@ def authors_clips(root: Path) -> list[ClipRef]:
     Raises:
         DataError: none of them is there.
     """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder.\n{UCF101_HELP}")
-    by_stem = {path.stem: path for path in _video_files(root)}
+    by_stem = {path.stem: path for path in _video_files(root, UCF101_HELP)}
     refs = []
     for row in SAME_CLIPS:
         path = by_stem.get(row.video)
@@ -116,7 +112,7 @@ def _video(root: Path, path: Path, cut: Cut) -> Video:
     return Video(path.relative_to(root).with_suffix("").as_posix(), path, cut)
 
 
-def _video_files(root: Path) -> list[Path]:
+def _video_files(root: Path, advice: str = "") -> list[Path]:
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder")
+        raise DataError(f"{root}: no such folder" + (f".\n{advice}" if advice else ""))
     return sorted(p for p in root.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())

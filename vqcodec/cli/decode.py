@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     "--size",
     type=options.Size(word="display"),
     metavar="N|WxH|display",
-    help="Scale to this size, even where the codec needs that; display: to square pixels at the "
-    "coded height.",
+    help="Scale to this size, in even numbers for 4:2:0; display: to square pixels at the coded "
+    "height.",
 )
 @click.option("--start", type=options.Seconds(), default="0", help="Begin here.")
 @click.option("--duration", type=options.PositiveSeconds(), help="Decode only this much.")

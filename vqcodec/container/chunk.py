@@ -31,9 +31,8 @@ T = TypeVar("T")
 Grids: TypeAlias = tuple[Grid, ...]
 FindPrior: TypeAlias = "Callable[[], Prior | None]"
 
-AHEAD_PIXELS = (
-    64 * 32 * 64 * 64
-)  # of chunks unpacked together, by up to 8 levels: 130 MiB and a chunk
+# Of chunks unpacked together, by up to 8 levels: 130 MiB and a chunk.
+AHEAD_PIXELS = 64 * 32 * 64 * 64
 AHEAD_BYTES = 1 << 23
 LEAST_PIXELS = 64 * 64  # as many count for the smallest chunk, which takes some KiB here
 

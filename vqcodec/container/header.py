@@ -97,13 +97,13 @@ class Header:
     def __post_init__(self) -> None:
         _require(1 <= len(self.levels) <= MAX_LEVELS, f"{len(self.levels)} levels")
         planes = [level for level in self.levels if level.details]
-        _require(len(planes) < len(self.levels), "details of nothing")
-        _require(planes == [*self.levels[-len(planes) :]] * bool(planes), "a level behind details")
+        codes = len(self.levels) - len(planes)
+        _require(codes > 0, "details of nothing")
+        _require(planes == list(self.levels[codes:]), "a level behind details")
         _require(len(planes) <= MAX_PLANES, f"{len(planes)} planes of details")
-        due = ENTRIES[:1] + ENTRIES[1:] * (len(planes) - 1)
-        _require(
-            all(p.entries == n for p, n in zip(planes, due, strict=False)), "entries of details"
-        )
+        first, further = ENTRIES
+        due = [first, *[further] * MAX_PLANES][: len(planes)]
+        _require([plane.entries for plane in planes] == due, "entries of details")
         step = max(8, *(level.stride for level in self.levels))
         for side in (self.width, self.height):
             _require(8 <= side <= MAX_SIDE and side % step == 0, f"picture side of {side}")

@@ -144,16 +144,17 @@ def _walk(reader: Reader) -> _Walk:
     if size is None:
         raise ValueError("a pipe cannot be searched")
     walk, search, offset = _Walk(), Search(reader.source, reader.header), reader.begin
-    in_vain = 0  # bytes read as damaged heads claim them: no more than the file has, so that all
-    while not walk.ended:  # this takes linear time; from then on chunks are searched for
+    # Bytes that damaged heads claimed, and were read in vain. Beyond as many as the file has, heads
+    # are no longer followed, so that all of this takes linear time: chunks are then searched for.
+    in_vain = 0
+    while not walk.ended:
         place: int | None = offset
         head = _head(reader, offset) if in_vain < size else None
-        chunk = None if head is None else _intact(reader, offset, head)
+        chunk = _intact(reader, offset, head)
         if chunk is None:
             in_vain += 0 if head is None else head.length
             place = search.next(offset)
-            head = None if place is None else _head(reader, place)
-            chunk = None if place is None or head is None else _intact(reader, place, head)
+            chunk = None if place is None else _intact(reader, place, _head(reader, place))
         if place is None or chunk is None:
             break
         walk.claims.append(_claim(reader, offset, place))
@@ -189,7 +190,9 @@ def _head(reader: Reader, offset: int) -> Head | None:
     return head if valid and head.frames <= reader.header.max_frames else None
 
 
-def _intact(reader: Reader, offset: int, head: Head) -> Chunk | None:
+def _intact(reader: Reader, offset: int, head: Head | None) -> Chunk | None:
+    if head is None:
+        return None
     chunk = reader.load(Entry(0, 0, head.frames, head.tag, offset, head.length))
     return chunk if chunk.intact else None
 

@@ -86,7 +86,7 @@ class _Run:
             raise SettingError(f"batch {config.batch} does not divide among {self.world} processes")
         if config.decoder_only and options.init is None:
             raise SettingError("decoder_only needs a checkpoint to start from")
-        find_videos(options.data)  # before anything is fetched or made
+        self.videos = find_videos(options.data)  # before anything is fetched or made
         find_device(options.device)
         self.perceptual = (
             perceptual_loss(config.perceptual, weights=options.vgg_weights, device=options.device)
@@ -231,16 +231,16 @@ class _Run:
         return torch.from_numpy(levels)
 
     def _footage(self) -> tuple[list[Footage], list[Footage]]:
-        options = self.options
-        videos = find_videos(options.data)
-
         def report(done: int, problem: str | None) -> None:
             if self.rank == 0:
-                self.reporter.prepared(done, len(videos), problem)
+                self.reporter.prepared(done, len(self.videos), problem)
 
         def decode() -> list[Footage]:
             return prepare(
-                videos, options.cache, short_side=CACHED_SIDE * self.config.size, report=report
+                self.videos,
+                self.options.cache,
+                short_side=CACHED_SIDE * self.config.size,
+                report=report,
             )
 
         if self.rank:
