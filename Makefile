@@ -49,7 +49,8 @@ train: $(READY)
 	$(TRAIN) --stage details --init runs/prior/model.safetensors --out runs/details
 	$(TRAIN) --stage restoration --init runs/details/model.safetensors --out runs/restoration \
 	  --chunks 2400 --minutes 90
-	$(TRAIN) --stage mending --init runs/restoration/model.safetensors --out runs/mending
+	$(TRAIN) --stage details --init runs/restoration/model.safetensors --out runs/aimed
+	$(TRAIN) --stage mending --init runs/aimed/model.safetensors --out runs/mending
 
 # Rate, distortion and speed beside the peers; writes docs/results.md, docs/sizes.md, docs/seams.md
 # and docs/operating.md. Results of single clips are cached for the first.

@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from detail_values import dequantise, symbols_of
 from video_builders import scene, write_video
 
 from vqcodec.carry import FADE, SHARE, WHOLE, Carry
@@ -27,7 +28,7 @@ def coefficients(seed, frames=8):
 
 
 def found(wanted):
-    return details.likely(details.quantise(wanted, CONFIG, 2), CONFIG)
+    return details.grid_of(dequantise(symbols_of(wanted, CONFIG, 2), CONFIG))
 
 
 def error(lacking, said):

@@ -27,7 +27,7 @@ def test_the_usual_pictures_fit_many_times():
 def test_how_large_pictures_are_decoded_by_default():
     """As README.md has it."""
     planes = (Level(1, 1, 31, details=True), Level(1, 1, 3, details=True))
-    for levels, largest in ((LEVELS, 520), ((*LEVELS, *planes), 256)):
+    for levels, largest in ((LEVELS, 664), ((*LEVELS, *planes), 336)):
         for side, enough in ((largest, True), (largest + 8, False)):
             header = Header(side, side, Fraction(1), Fraction(16), 0, b"12345678", levels)
             assert (Allowance(header, output_bytes(side, side)).frames >= 8) is enough
@@ -103,7 +103,7 @@ def test_more_memory_decodes_more(codec, video, tmp_path):
 
 def test_large_pictures_are_encoded_to_be_decoded_by_default(codec, video, tmp_path):
     coded = tmp_path / "in.vqv"
-    result = encode_file(video, coded, codec=codec, width=512, height=512, duration=Fraction(1))
+    result = encode_file(video, coded, codec=codec, width=640, height=640, duration=Fraction(1))
     assert result.header.frames == 16
     assert result.chunks == 2
     assert result.decode_memory <= DEFAULT_MEMORY

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from detail_values import dequantise
+from detail_values import dequantise, planes_of
 from synthetic import random_config, random_tensors
 from video_builders import scene
 
@@ -13,7 +13,7 @@ from vqcodec.entropy.details import CONTEXTS, ENTRIES, Known
 from vqcodec.entropy.prior import Prior
 from vqcodec.entropy.tables import costs_of
 from vqcodec.model.config import PRESETS, DetailConfig
-from vqcodec.model.details import by_block, lacking, quantise
+from vqcodec.model.details import by_block, lacking
 from vqcodec.thrift import thrifty
 
 DETAILS = DetailConfig(planes=3, step=48)
@@ -45,7 +45,7 @@ class Bits(Known):
 
 
 @pytest.fixture(scope="module")
-def aims():
+def wanted():
     frames = scene(16, 32, 48).astype(np.float32)
     frames += np.random.default_rng(0).normal(0, 12, frames.shape)
     pictures = torch.from_numpy(frames - frames.mean()).permute(3, 0, 1, 2)[None].float()
@@ -53,8 +53,13 @@ def aims():
 
 
 @pytest.fixture(scope="module")
-def grids(aims):
-    return [plane.numpy()[0] for plane in quantise(aims, DETAILS, 3)]
+def planes(wanted):
+    return planes_of(wanted, DETAILS, 3)
+
+
+@pytest.fixture(scope="module")
+def grids(planes):
+    return [plane.symbols.numpy()[0] for plane in planes]
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +80,9 @@ def prior(grids):
     return Prior.from_tensors(config, tensors)
 
 
-def score(planes, aims, prior, price):
+def score(planes, wanted, prior, price):
     found = dequantise([torch.from_numpy(plane)[None] for plane in planes], DETAILS)
-    error = float((found - by_block(aims.grid)).square().sum())
+    error = float((found - by_block(wanted.grid)).square().sum())
     state = prior.planes(CODES, planes[0].shape)
     bits = 0.0
     for plane, found in zip(planes, prior.details, strict=False):
@@ -88,30 +93,28 @@ def score(planes, aims, prior, price):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_d_and_r_together_fall(grids, aims, prior, count):
-    planes = grids[:count]
-    coefficients = aims.grid[0].numpy()
+def test_d_and_r_together_fall(planes, grids, wanted, prior, count):
+    natural, aims = grids[:count], planes[count - 1].aims[0].numpy()
     bits = []
     for price in (100.0, 1000.0, 10000.0):
-        last = thrifty([*CODES, *planes], coefficients, DETAILS, prior, price)
-        natural = score(planes, aims, prior, price)
-        chosen = score([*planes[:-1], last], aims, prior, price)
-        assert chosen[2] <= natural[2]
+        last = thrifty([*CODES, *natural], aims, DETAILS, prior, price)
+        chosen = score([*natural[:-1], last], wanted, prior, price)
+        assert chosen[2] <= score(natural, wanted, prior, price)[2]
         bits.append(chosen[1])
         assert last.dtype == np.int16
     assert bits[0] > bits[1] > bits[2]
 
 
-def test_at_any_price_hardly_a_bit_is_left(grids, aims, prior):
-    last = thrifty([*CODES, grids[0]], aims.grid[0].numpy(), DETAILS, prior, 1e9)
-    assert score([last], aims, prior, 1)[1] < 0.3 * score(grids[:1], aims, prior, 1)[1]
+def test_at_any_price_hardly_a_bit_is_left(planes, grids, wanted, prior):
+    last = thrifty([*CODES, grids[0]], planes[0].aims[0].numpy(), DETAILS, prior, 1e9)
+    assert score([last], wanted, prior, 1)[1] < 0.3 * score(grids[:1], wanted, prior, 1)[1]
 
 
-def test_free_bits_leave_what_is_nearest(grids, aims, prior):
-    last = thrifty([*CODES, *grids], aims.grid[0].numpy(), DETAILS, prior, 0.0)
+def test_free_bits_leave_what_is_nearest(planes, grids, wanted, prior):
+    last = thrifty([*CODES, *grids], planes[-1].aims[0].numpy(), DETAILS, prior, 0.0)
     kept = dequantise([torch.from_numpy(p)[None] for p in (*grids[:-1], last)], DETAILS)
     natural = dequantise([torch.from_numpy(p)[None] for p in grids], DETAILS)
-    goals = by_block(aims.grid)
+    goals = by_block(wanted.grid)
     assert ((kept - goals).abs() <= (natural - goals).abs() + 1e-3).all()
 
 

@@ -7,8 +7,8 @@ the first frames of a chunk to is not their source but, less and less, their sou
 that the frame before them ended with. This is of the encoder alone: what it writes is decoded as
 ever, each chunk on its own. It costs some PSNR: less in short chunks, of which it would be a large
 part, and little at coarser quality levels, as the error is that of the finest: so a file cut to a
-level is as if it had been encoded there. It is the error of details alone, before anything
-restores. Scene cuts on a border are not looked for.
+level is as if it had been encoded there. It is the error of what all planes say, before that is
+restored. Scene cuts on a border are not looked for.
 
 Only time matters here: errors stay coefficients of frequencies in space, which are the same in each
 chunk.

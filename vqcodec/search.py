@@ -40,7 +40,7 @@ from vqcodec.carry import Carry
 from vqcodec.entropy.context import Grid
 from vqcodec.entropy.prior import Prior
 from vqcodec.limits import check_search
-from vqcodec.model.details import Coefficients, likely
+from vqcodec.model.details import Plane, grid_of, quantised
 from vqcodec.model.network import MSVQVAE
 from vqcodec.thrift import thrifty
 from vqcodec.visibility import visibility
@@ -101,38 +101,40 @@ def search(
             codes = list(searched.run(codes, rounds, STIFF / freedom))
     if quality == count:
         return tuple(codes)
-    lacking, planes = network.lacking(clips, codes), quality - count
+    decoded, planes = network.reconstruct(codes).clip, quality - count
+    lacking = network.lacking(clips, decoded)
     if price is not None:
         price = freedom * price
     if carry is None:
-        found = network.details(lacking, planes)
-        return (*codes, *_priced(network, lacking, codes, found, prior, price))
+        found = network.details(decoded, lacking, planes).planes
+        return (*codes, *_priced(network, codes, found, prior, price))
     assert network.config.details is not None
     chosen = []
     for number in range(len(clips)):
         one = slice(number, number + 1)
         wanted, own = carry.onto(lacking.of(one)), [grid[one] for grid in codes]
-        every = network.details(wanted, network.config.details.planes)
+        every = network.details(decoded[one], wanted, network.config.details.planes)
         worth = None if price is None else price[one]
-        found = _priced(network, wanted, own, every[:planes], prior, worth)
-        chosen.append(found)
-        said = found if len(found) == len(every) else every
-        carry.keep(lacking.of(one), likely(said, network.config.details))
+        grids = _priced(network, own, every.planes[:planes], prior, worth)
+        chosen.append(grids)
+        last = grids[-1] if len(grids) == len(every.planes) else every.planes[-1].symbols
+        said = quantised(last, every.before, network.config.details)
+        carry.keep(lacking.of(one), grid_of(said.likely))
     return (*codes, *(torch.cat(plane) for plane in zip(*chosen, strict=True)))
 
 
 def _priced(
     network: MSVQVAE,
-    wanted: Coefficients,
     codes: list[Tensor],
-    planes: list[Tensor],
+    planes: Sequence[Plane],
     prior: Prior | None,
     price: Tensor | None,
 ) -> list[Tensor]:
-    """Planes of wanted coefficients, of which the last is thrifty where a bit has a price (B,)."""
+    """Grids of planes, of which the last is thrifty where a bit has a price (B,)."""
+    grids = [plane.symbols for plane in planes]
     if prior is None or price is None:
-        return planes
-    return [*planes[:-1], _last_plane(network, wanted, [*codes, *planes], prior, price)]
+        return grids
+    return [*grids[:-1], _last_plane(network, planes[-1].aims, [*codes, *grids], prior, price)]
 
 
 def _worth(
@@ -155,21 +157,23 @@ def _with_details(
     """Codes, and so many planes of what clips have beyond them."""
     if not planes:
         return list(codes)
-    return [*codes, *network.details(network.lacking(clips, codes), planes)]
+    decoded = network.reconstruct(codes).clip
+    found = network.details(decoded, network.lacking(clips, decoded), planes)
+    return [*codes, *(plane.symbols for plane in found.planes)]
 
 
 def _last_plane(
-    network: MSVQVAE, coefficients: Coefficients, grids: list[Tensor], prior: Prior, price: Tensor
+    network: MSVQVAE, aims: Tensor, grids: list[Tensor], prior: Prior, price: Tensor
 ) -> Tensor:
     details = network.config.details
     assert details is not None
     chosen = [
-        thrifty(chunk, aims, details, prior, 3 * worth)
-        for chunk, aims, worth in zip(
-            _chunks(grids), coefficients.grid.cpu().numpy(), price.tolist(), strict=True
+        thrifty(chunk, own, details, prior, 3 * worth)
+        for chunk, own, worth in zip(
+            _chunks(grids), aims.cpu().numpy(), price.tolist(), strict=True
         )
     ]
-    return torch.from_numpy(np.stack(chosen)).to(coefficients.grid.device)
+    return torch.from_numpy(np.stack(chosen)).to(aims.device)
 
 
 def _chunks(grids: Sequence[Tensor]) -> list[list[Grid]]:

@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float32]
 
 def thrifty(
     grids: Sequence[Grid],
-    coefficients: Floats,
+    aims: Floats,
     config: DetailConfig,
     prior: Prior,
     price: float,
@@ -30,20 +30,20 @@ def thrifty(
 
     Args:
         grids: codes, and the planes behind them as quantised.
-        coefficients: (3 F, H, W), what they stand for, in 8-bit values.
+        aims: (3 F, H, W), what the last plane is to say, on the scale of its values.
         config: of the details.
         prior: what symbols cost.
         price: squared error, of 8-bit values and summed over the colours, that a bit is worth.
     """
     codes, before = grids[: len(prior.levels)], grids[len(prior.levels) : -1]
-    planes, known = prior.planes(codes, coefficients.shape), np.zeros(coefficients.shape, np.int16)
+    planes, known = prior.planes(codes, aims.shape), np.zeros(aims.shape, np.int16)
     for plane, grid in enumerate(before):
         planes.code(Known(grid))
         known = 2 * refined(known, grid[: len(known)], plane).astype(np.int16)
     last = len(before)
     step = config.step_at(last)
     costs = prior.details[last].table.bits * np.float32(price / step**2)
-    return planes.code(_Chooser(grids[-1], coefficients / step, known, config, last, costs))
+    return planes.code(_Chooser(grids[-1], aims, known, config, last, costs))
 
 
 class _Chooser(Known):
@@ -51,8 +51,8 @@ class _Chooser(Known):
 
     Args:
         grid: the symbols.
-        aims: coefficients in steps of the plane.
-        known: what the planes before say of them, in the same steps.
+        aims: what they are to say.
+        known: what the planes before say of them, on the same scale.
         config: of the details.
         plane: its number.
         costs: (contexts, entries) of the symbols, as squared error in steps.

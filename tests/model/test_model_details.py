@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from detail_values import dequantise
+from detail_values import dequantise, known_of, planes_of, symbols_of
 from video_builders import scene
 
 from vqcodec.entropy.details import LIMIT
@@ -15,13 +15,16 @@ from vqcodec.model.checkpoint import Checkpoint, load, save
 from vqcodec.model.config import PRESETS, DetailConfig, ModelConfig
 from vqcodec.model.details import (
     Coefficients,
+    aimed,
     analyse,
     analyse_blocks,
     by_block,
+    grid_of,
     lacking,
     quantise,
     quantised,
     synthesise,
+    synthesise_blocks,
 )
 from vqcodec.model.network import MSVQVAE
 
@@ -100,40 +103,119 @@ def test_blocks_that_move_are_split(clips):
 
 def test_the_page_says_how_blocks_are_split():
     coefficients = noise(2, 24, 16, 24)
-    first, second = quantise(coefficients, DETAILS, 2)
+    first, second = symbols_of(coefficients, DETAILS, 2)
     assert first.shape == (2, 25, 16, 24)
     assert second.shape == (2, 24, 16, 24)
     assert torch.equal(first[:, 24, :2, :3], coefficients.splits.to(torch.int16))
     assert not first[:, 24, 2:].any()
     assert not first[:, 24, :, 3:].any()
-    assert torch.equal(quantised([first, second], DETAILS).splits, coefficients.splits)
+    assert torch.equal(known_of([first, second], DETAILS).splits, coefficients.splits)
     first[:, 24] = 30  # no more ways than there are
-    assert (quantised([first], DETAILS).splits == 3).all()
+    assert (known_of([first], DETAILS).splits == 3).all()
 
 
 def test_what_is_known_is_whole_steps_and_their_pixels():
+    """As long as nothing is aimed at."""
     coefficients = noise(2, 24, 16, 16)
     for count in (1, 2, 3):
-        found = quantised(quantise(coefficients, DETAILS, count), DETAILS)
-        assert (found.plane, found.step) == (count - 1, DETAILS.step_at(count - 1))
-        whole = (coefficients.grid / found.step).trunc().to(torch.int16)
-        assert torch.equal(found.values, by_block(whole))
-        likely = torch.from_numpy(DETAILS.likely(whole.numpy())) * found.step
-        expected = synthesise(Coefficients(likely, coefficients.splits))
-        assert torch.allclose(255 * found.likely, expected, atol=1e-3)
+        planes = planes_of(coefficients, DETAILS, count)
+        found = known_of([plane.symbols for plane in planes], DETAILS)
+        step = DETAILS.step_at(count - 1)
+        assert (found.plane, found.step) == (count - 1, step)
+        torch.testing.assert_close(planes[-1].aims, coefficients.grid / step)
+        whole = by_block((coefficients.grid / step).trunc())
+        assert torch.equal(found.values, whole.to(torch.int16))
+        inner, outer = whole.abs() * step, (whole.abs() + 1) * step
+        assert torch.equal(found.low, torch.where(whole > 0, inner, -outer))
+        assert torch.equal(found.high, torch.where(whole < 0, -inner, outer))
+        likely = torch.from_numpy(DETAILS.likely(whole.numpy())) * step
+        torch.testing.assert_close(found.likely, likely)
+        expected = synthesise(Coefficients(grid_of(likely), coefficients.splits))
+        assert torch.allclose(255 * found.picture, expected, atol=1e-3)
         part = found.of(slice(1, 2)).rows(slice(8, 16))
-        assert torch.equal(part.likely, found.likely[1:, :, :, 8:])
-        assert torch.equal(part.values, found.values[1:, :, :, 1:])
+        assert torch.allclose(part.picture, found.picture[1:, :, :, 8:], atol=1e-6)
+        for name in ("values", "low", "high", "likely"):
+            assert torch.equal(getattr(part, name), getattr(found, name)[1:, :, :, 1:])
         assert torch.equal(part.splits, found.splits[1:, 1:])
+
+
+def seen_at_random(known, seed, scale=40.0):
+    """What a picture might tell: pixels of nearly any coefficients."""
+    generator = torch.Generator().manual_seed(seed)
+    found = scale * torch.randn(known.likely.shape, generator=generator)
+    return synthesise_blocks(found, known.splits) / 255
+
+
+def test_coefficients_are_where_planes_say_whatever_these_aim_at():
+    wanted, known = noise(2, 24, 16, 16), None
+    aims = by_block(wanted.grid)
+    inside = aims.abs() < DETAILS.step * (LIMIT + 1)
+    for plane in range(3):
+        symbols = quantise(wanted, known, DETAILS).symbols
+        found = quantised(symbols, known, DETAILS)
+        assert (found.low <= aims + 1e-3)[inside].all()
+        assert (aims <= found.high + 1e-3)[inside].all()
+        assert (found.low <= found.likely).all()
+        assert (found.likely <= found.high).all()
+        if known is not None:
+            zero, still = known.values == 0, found.values == 0
+            assert (found.low >= known.low).all()
+            assert (found.high <= known.high).all()
+            near = (aims - known.likely).abs() < DETAILS.step_at(plane)
+            assert torch.equal(still[zero & inside], near[zero & inside])
+            halved = (found.high - found.low) / (known.high - known.low)
+            torch.testing.assert_close(halved[~zero], torch.full_like(halved[~zero], 0.5))
+        known = aimed(found, seen_at_random(found, plane))
+        assert (known.low <= known.likely).all()
+        assert (known.likely <= known.high).all()
+        assert torch.equal(known.low, found.low)
+        assert torch.equal(known.values, found.values)
+
+
+def test_what_a_picture_tells_right_takes_no_symbols():
+    wanted = noise(1, 24, 16, 16)
+    known = quantised(quantise(wanted, None, DETAILS).symbols, None, DETAILS)
+    told = aimed(known, synthesise(wanted) / 255)
+    torch.testing.assert_close(
+        told.likely, by_block(wanted.grid).clamp(known.low, known.high), atol=1e-3, rtol=1e-3
+    )
+    zero = grid_of(known.values == 0)
+    assert quantise(wanted, known, DETAILS).symbols[zero].any()
+    assert not quantise(wanted, told, DETAILS).symbols[zero].any()
+
+
+def test_pictures_that_differ_a_little_make_as_little_difference():
+    """As those of another machine may: what symbols say is theirs, give or take that little."""
+    wanted = noise(1, 24, 16, 16)
+    known = quantised(quantise(wanted, None, DETAILS).symbols, None, DETAILS)
+    seen = seen_at_random(known, 0)
+    here, there = (aimed(known, seen + off) for off in (0, 1e-5 * seen_at_random(known, 1)))
+    symbols = quantise(wanted, here, DETAILS).symbols
+    ours, theirs = (quantised(symbols, told, DETAILS) for told in (here, there))
+    assert torch.equal(ours.values, theirs.values)
+    for name in ("low", "high", "likely"):
+        a, b = getattr(ours, name), getattr(theirs, name)
+        assert 0 < (a - b).abs().max() < 1e-2
+
+
+@pytest.mark.parametrize("symbol", [1, 2])
+def test_symbols_that_no_encoder_writes_leave_intervals_in_order(symbol):
+    wanted = noise(1, 24, 16, 16)
+    known = quantised(quantise(wanted, None, DETAILS).symbols, None, DETAILS)
+    for plane in (1, 2):
+        known = aimed(known, seen_at_random(known, plane, scale=400.0))
+        known = quantised(torch.full((1, 24, 16, 16), symbol), known, DETAILS)
+        assert (known.low <= known.high).all()
+        assert (known.low <= known.likely).all()
+        assert (known.likely <= known.high).all()
+        assert torch.isfinite(known.picture).all()
+        quantise(wanted, known, DETAILS)  # nor does it divide by the width of nothing
 
 
 def test_each_plane_halves_the_error_bound_and_is_a_beginning():
     coefficients = noise(2, 24, 16, 16)
     aims = by_block(coefficients.grid)
-    planes = quantise(coefficients, DETAILS, 3)
-    assert all(
-        torch.equal(a, b) for a, b in zip(quantise(coefficients, DETAILS, 2), planes, strict=False)
-    )
+    planes = symbols_of(coefficients, DETAILS, 3)
     inside = aims.abs() < DETAILS.step * (LIMIT + 1)
     for count in (1, 2, 3):
         found = dequantise(planes[:count], DETAILS)
@@ -145,7 +227,7 @@ def test_each_plane_halves_the_error_bound_and_is_a_beginning():
 
 def test_what_is_beyond_the_first_plane_stays_finite_and_nested():
     coefficients = Coefficients(torch.full((1, 24, 8, 8), 1e6), torch.zeros(1, 1, 1).long())
-    planes = quantise(coefficients, DETAILS, 3)
+    planes = symbols_of(coefficients, DETAILS, 3)
     assert int(planes[0].max()) == 2 * LIMIT - 1
     found = [float(dequantise(planes[:count], DETAILS).max()) for count in (1, 2, 3)]
     assert found[0] < found[1] < found[2] < DETAILS.step * (LIMIT + 1)

@@ -6,10 +6,19 @@ import dataclasses
 
 import pytest
 import torch
+from detail_values import known_of, symbols_of
 
 from vqcodec.model.checkpoint import export, load, save
 from vqcodec.model.config import PRESETS, DetailConfig, ModelConfig, RestorationConfig
-from vqcodec.model.details import Quantised, analyse_blocks, lacking, quantise, quantised
+from vqcodec.model.details import (
+    Quantised,
+    aimed,
+    analyse_blocks,
+    by_block,
+    lacking,
+    quantised,
+    synthesise_blocks,
+)
 from vqcodec.model.network import MSVQVAE
 from vqcodec.model.restoration import Restoration
 
@@ -36,34 +45,37 @@ def details_of(residual: torch.Tensor, planes: int = 2) -> Quantised:
     """What so many planes say of a residual in 0..1."""
     assert PLAIN.details is not None
     wanted = lacking(255 * residual, PLAIN.details)
-    return quantised(quantise(wanted, PLAIN.details, planes), PLAIN.details)
+    return known_of(symbols_of(wanted, PLAIN.details, planes), PLAIN.details)
 
 
 def test_it_begins_as_the_identity(clips):
     details = details_of(torch.rand_like(clips) - 0.5)
     plain = Restoration(WITHOUT_INTERVALS, 2, 2)
     restored = plain(clips, details, torch.tensor([1, 2]))
-    assert torch.equal(restored, (clips + details.likely).clamp(0, 1))
+    assert torch.equal(restored, (clips + details.picture).clamp(0, 1))
     for shape in (SHAPE, WITHOUT_INTERVALS):
         assert torch.equal(Restoration(shape, 2, 2)(clips, None, torch.tensor([1, 2])), clips)
 
 
 @pytest.mark.parametrize("planes", [1, 2])
 def test_coefficients_end_inside_their_intervals(clips, planes):
-    """Whatever the blocks and the weights of what settles them say."""
+    """Whatever the blocks and the weights of what settles them say, or planes before aimed at."""
     assert PLAIN.details is not None
-    decoded, details = clips, details_of(torch.rand_like(clips) - 0.5, planes)
-    restoration = Restoration(SHAPE, 2, 2).eval().requires_grad_(False)
-    for parameter in restoration.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    with torch.inference_mode():
-        shown = restoration(decoded, details, torch.tensor([2, 2]))
-    found = analyse_blocks(255 * (shown - decoded), details.splits) / details.step
-    beyond = found * details.values.sign() - details.values.abs()
-    zero = details.values == 0
-    assert float(found[zero].abs().max()) <= 1.001
-    assert -0.001 <= float(beyond[~zero].min()) <= float(beyond[~zero].max()) <= 1.001
-    assert float(beyond[~zero].std()) > 0.1  # they are not all in one place
+    details = details_of(torch.rand_like(clips) - 0.5, planes)
+    told = torch.randn(details.likely.shape) * details.step
+    details = aimed(details, synthesise_blocks(told, details.splits) / 255)
+    symbols = torch.randint(0, 3, (2, 48, 16, 24), generator=torch.Generator().manual_seed(0))
+    for known in (details, quantised(symbols, details, PLAIN.details)):
+        restoration = Restoration(SHAPE, 2, 3).eval().requires_grad_(False)
+        for parameter in restoration.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        with torch.inference_mode():
+            shown = restoration(clips, known, torch.tensor([2, 2]))
+        found = analyse_blocks(255 * (shown - clips), known.splits)
+        assert (known.low - 0.1 <= found).all()
+        assert (found <= known.high + 0.1).all()
+        inside = (found - known.low)[known.high - known.low > 1] / known.step
+        assert float(inside.std()) > 0.1  # they are not all in one place
 
 
 def test_how_blocks_are_split_counts_for_these_blocks(clips):
@@ -72,43 +84,79 @@ def test_how_blocks_are_split_counts_for_these_blocks(clips):
     for name, parameter in intervals.named_parameters():
         if not name.startswith("blocks"):  # those look around
             torch.nn.init.normal_(parameter, std=0.1)
-    seen = torch.randn(details.values.shape)
+    seen = details.step * torch.randn(details.values.shape)
     first = torch.zeros_like(details.splits)
     other = first.clone()
     other[0, 1, 2] = 3
-    shown = [intervals(seen, details.values, details.plane, splits) for splits in (first, other)]
+    shown = [intervals(seen, details._replace(splits=splits)) for splits in (first, other)]
     changed = (shown[0] != shown[1]).any(1).any(1)
     assert changed.nonzero().tolist() == [[0, 1, 2]]
     torch.nn.init.zeros_(intervals.split.weight)  # as it begins
-    shown = [intervals(seen, details.values, details.plane, splits) for splits in (first, other)]
+    shown = [intervals(seen, details._replace(splits=splits)) for splits in (first, other)]
     assert torch.equal(*shown)
 
 
 def test_blocks_for_details_are_for_these_alone(network, clips):
     calls = []
-    network.restoration.detail_blocks.register_forward_hook(lambda *_: calls.append(True))
     grids = network.encode(clips)
+    network.restoration.detail_blocks.register_forward_hook(lambda *_: calls.append(True))
     codes = len(CONFIG.code_grids)
     for count in range(1, len(grids) + 1):
         network.decode(grids[:count])
-        assert len(calls) == max(0, count - codes)
+        planes = max(0, count - codes)
+        assert len(calls) == len(clips) * planes
+        calls.clear()
 
 
-def test_it_runs_once_at_every_level_and_never_for_the_encoder(network, clips):
+def test_each_plane_but_the_last_is_restored_to_aim_the_next(network, clips):
     calls = []
     network.restoration.register_forward_pre_hook(lambda _m, args: calls.append(args[2].tolist()))
+    codes, count = len(CONFIG.code_grids), len(CONFIG.grids)
+    network.encode(clips, codes + 1)
+    assert not calls  # there is nothing to aim
     grids = network.encode(clips)
-    assert not calls
-    shown = [network.decode(grids[: quality + 1]) for quality in range(len(grids))]
-    assert calls == [[quality + 1] * 2 for quality in range(len(grids))]
+    assert calls == [[codes + 1] * 2]
+    for quality in range(1, count + 1):
+        calls.clear()
+        network.decode(grids[:quality])
+        if quality <= codes:
+            assert calls == [[quality] * 2]
+        else:
+            planes = list(range(codes + 1, quality + 1))
+            assert calls == [[level] for _ in clips for level in planes]
+
+
+def test_it_brings_pictures_out_of_planes(network, clips):
     plain = MSVQVAE(PLAIN)
     plain.load_state_dict(network.state_dict(), strict=False)
     plain.eval()
+    grids, count = network.encode(clips), len(CONFIG.code_grids) + 1
     with torch.inference_mode():
-        assert all(map(torch.equal, plain.encode(clips), grids))  # it is of the decoder alone
-        for count, picture in enumerate(shown, 1):
-            assert not torch.equal(picture, plain.decode(grids[:count]))
-    assert all(picture.min() >= 0 and picture.max() <= 1 for picture in shown)
+        assert all(map(torch.equal, plain.encode(clips, count), grids))
+        for quality in range(1, count + 1):
+            picture = network.decode(grids[:quality])
+            assert not torch.equal(picture, plain.decode(grids[:quality]))
+            assert picture.min() >= 0
+            assert picture.max() <= 1
+
+
+def test_both_sides_aim_alike(network, clips):
+    """What is decoded has every coefficient where the encoder had it, in its interval."""
+    with torch.inference_mode():
+        grids = network.encode(clips)
+        codes = len(CONFIG.code_grids)
+        decoded = network.reconstruct(grids[:codes]).clip
+        wanted = network.lacking(clips, decoded)
+        known = network.details(decoded, wanted, 2).before
+        assert known is not None
+        said = quantised(
+            grids[-1],
+            network.aimed(decoded, known_of(grids[codes:-1], PLAIN.details)),
+            PLAIN.details,
+        )
+        aims = by_block(wanted.grid)
+        assert (said.low - 1e-3 <= aims).all()
+        assert (aims <= said.high + 1e-3).all()
 
 
 def test_what_codes_decode_to_before_it(network, clips):
@@ -118,7 +166,9 @@ def test_what_codes_decode_to_before_it(network, clips):
     codes = network.encode(clips, len(CONFIG.code_grids))
     with torch.inference_mode():
         assert torch.equal(network.reconstruct(codes).clip, plain.decode(codes))
-        assert all(map(torch.equal, network.lacking(clips, codes), plain.lacking(clips, codes)))
+        decoded = plain.decode(codes)
+        found = network.lacking(clips, decoded)
+        assert all(map(torch.equal, found, plain.lacking(clips, decoded)))
     with pytest.raises(ValueError, match="grids"):
         network.reconstruct(network.encode(clips))
 
@@ -138,7 +188,7 @@ def test_strips_make_no_difference(monkeypatch):
             monkeypatch.setattr("vqcodec.model.strips.PIXELS", pixels)
             for some, expected in zip((details, None), whole, strict=True):
                 torch.testing.assert_close(deep(decoded, some, quality), expected)
-    assert not torch.allclose(whole[0], (decoded + details.likely).clamp(0, 1), atol=0.01)
+    assert not torch.allclose(whole[0], (decoded + details.picture).clamp(0, 1), atol=0.01)
     assert not torch.allclose(whole[1], decoded, atol=0.01)
 
 

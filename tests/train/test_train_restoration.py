@@ -8,13 +8,14 @@ from statistics import fmean
 import pytest
 import torch
 from click.testing import CliRunner
+from detail_values import known_of, symbols_of
 from train_recorder import Recorder, check_resuming, interrupt_at
 
 from vqcodec.cli.train import train as command
 from vqcodec.errors import CheckpointError, OutputError
 from vqcodec.model.checkpoint import MODEL, load
 from vqcodec.model.config import RestorationConfig
-from vqcodec.model.details import lacking, quantise, quantised
+from vqcodec.model.details import lacking
 from vqcodec.train import optimizer as optimizers
 from vqcodec.train.config import RunOptions, TrainConfig
 from vqcodec.train.details import DetailTraining, train_details
@@ -120,7 +121,7 @@ def test_blocks_for_details_join_one_that_has_none(quick, options, tmp_path):
             assert all(map(torch.equal, old.parameters(), new.parameters()))
         decoded, residual = torch.rand(2, 1, 3, 8, 16, 16).unbind()
         details = load(path).config.details
-        found = quantised(quantise(lacking(255 * residual, details), details, 2), details)
+        found = known_of(symbols_of(lacking(255 * residual, details), details, 2), details)
         # What is new begins as the identity, but for intervals, and these are for details alone.
         for some, level in ((None, 4),) if number == 1 else ((None, 4), (found, 6)):
             with torch.inference_mode():
@@ -188,6 +189,20 @@ def test_it_goes_where_what_it_restores_behind_does(quick, options, recorder, tm
     kept = load(train_prior(prior, dataclasses.replace(start, out=tmp_path / "c"), Recorder()))
     assert kept.config == load(path).config
     kept.build()
+
+
+def test_details_that_it_aims_are_trained_once_more(quick, options, tmp_path):
+    before = load(train_restoration(quick, options, Recorder()))
+    start = dataclasses.replace(options, init=options.out / MODEL, out=tmp_path / "again")
+    details = DetailTraining(
+        planes=2, step=32.0, chunks=4, frames=16, size=16, steps=1, minutes=None, seed=5
+    )
+    after = load(train_details(details, start, Recorder()))
+    assert after.config == before.config
+    assert after.tensors.keys() == before.tensors.keys()
+    assert all(torch.equal(before.tensors[name], after.tensors[name]) for name in before.tensors)
+    assert after.prior.build().digest() != before.prior.build().digest()
+    assert after.card.keys() >= before.card.keys()
 
 
 def test_from_the_command_line(videos, detailed, tmp_path):

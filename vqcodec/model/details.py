@@ -5,14 +5,21 @@ higher rates it is better to correct the picture itself, where it needs it: by a
 transform over the whole chunk in time and over 8×8 pixels, of three decorrelated colours, quantised
 with a wide zone of zeros. Where little lasts as long as a chunk, a block is split in time into two,
 four or eight parts with transforms of their own, whose coefficients of one frequency lie side by
-side (as AAC interleaves its short windows). Halving the step refines what is there (embedded
-quantisation, as in JPEG 2000), so each halving is a plane of symbols and a quality level.
+side (as AAC interleaves its short windows).
+
+Each plane of symbols halves the step and refines what is there (embedded quantisation, as in JPEG
+2000), so each is a quality level. A coefficient that is not 0 so far is said to be in one half of
+its interval or the other. One that is 0 so far may be told better than that from all that is there,
+pixels and coefficients: what restores the picture of the planes before says where it seems to be
+(:func:`aimed`), and the next plane says whether it is within a step of there. So its symbols tell
+what cannot be known without them, most of all its sign. They are integers all the same, which are
+coded without a look at the picture: decoders that compute it a little differently read the same.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -42,6 +49,8 @@ _PLANE = 2
 _NOISE = 0.6  # of the step: what is far below it costs nothing
 _SAVED, _SAVED_BITS = 0.08, 4.0
 
+_NARROWEST = 1e-6  # interval, in 8-bit values
+
 
 class Coefficients(NamedTuple):
     """What pictures have beyond their codes.
@@ -60,37 +69,57 @@ class Coefficients(NamedTuple):
 
 
 class Quantised(NamedTuple):
-    """Coefficients as far as planes of symbols say them.
+    """What planes of symbols say of coefficients: between which two values they lie.
+
+    All are as :func:`by_block` has them.
 
     Attributes:
-        values: (B, 192, F, H/8, W/8) int16, whole steps, as :func:`by_block` has them: where it
-            is 0 the coefficient is within a step, elsewhere up to a step beyond.
+        values: (B, 192, F, H/8, W/8) int16, as they are coded: 0 so far, or the sign of what is
+            beyond and how far, in steps or about.
+        low, high: float32, in 8-bit values.
+        likely: float32, likewise: where between them.
         plane: the last plane that is there, from 0.
         step: of that plane, in 8-bit values.
-        likely: (B, 3, F, H, W) float32, what they most likely are, as pixels of 0..1.
         splits: (B, H/8, W/8) int64, how blocks are split.
     """
 
     values: Tensor
+    low: Tensor
+    high: Tensor
+    likely: Tensor
     plane: int
     step: float
-    likely: Tensor
     splits: Tensor
 
     def of(self, clips: slice) -> Quantised:
         """Of some clips of a batch."""
-        return self._replace(
-            values=self.values[clips], likely=self.likely[clips], splits=self.splits[clips]
-        )
+        return self._each(lambda part: part[clips], self.splits[clips])
 
     def rows(self, rows: slice) -> Quantised:
         """Of some rows of pixels, whole blocks."""
         blocks = slice(rows.start // BLOCK, rows.stop // BLOCK)
-        return self._replace(
-            values=self.values[..., blocks, :],
-            likely=self.likely[..., rows, :],
-            splits=self.splits[:, blocks],
-        )
+        return self._each(lambda part: part[..., blocks, :], self.splits[:, blocks])
+
+    def _each(self, of: Callable[[Tensor], Tensor], splits: Tensor) -> Quantised:
+        values, low, high, likely = map(of, (self.values, self.low, self.high, self.likely))
+        return Quantised(values, low, high, likely, self.plane, self.step, splits)
+
+    @property
+    def picture(self) -> Tensor:
+        """(B, 3, F, H, W) float32, as pixels of 0..1: what to add where it is likely."""
+        return synthesise_blocks(self.likely, self.splits) / 255
+
+
+class Plane(NamedTuple):
+    """Coefficients as a plane says them, both (B, 3 F, H, W) in the order of its grid.
+
+    Attributes:
+        symbols: int16; in the first plane a page more.
+        aims: float32, where they are in truth, on the scale of their values.
+    """
+
+    symbols: Tensor
+    aims: Tensor
 
 
 def analyse(residual: Tensor, splits: Tensor) -> Tensor:
@@ -149,49 +178,86 @@ def lacking(residual: Tensor, config: DetailConfig) -> Coefficients:
     return Coefficients(_as_grid(in_time(splits, frames) @ blocks), splits)
 
 
-def quantise(coefficients: Coefficients, config: DetailConfig, planes: int) -> list[Tensor]:
-    """Coefficients → grids of the first ``planes`` planes, int16."""
-    wanted, splits = coefficients
-    limit, known = LIMIT, torch.zeros_like(wanted, dtype=torch.int16)
-    found = []
-    for plane in range(planes):
-        size = (wanted.abs() / config.step_at(plane)).clamp(max=limit).to(torch.int16)
-        values = torch.where(wanted < 0, -size, size)
-        symbols = symbols_of(values.cpu().numpy(), known.cpu().numpy(), plane).astype(np.int16)
-        if plane == 0:
-            pages = np.stack([page_of(own) for own in splits.cpu().numpy().astype(np.int16)])
-            symbols = np.concatenate([symbols, pages], 1)
-        found.append(torch.from_numpy(symbols).to(wanted.device))
-        known, limit = 2 * values, 2 * limit + 1
-    return found
+def quantise(wanted: Coefficients, before: Quantised | None, config: DetailConfig) -> Plane:
+    """The next plane of what is wanted, given what those before it say; None: the first."""
+    aims, known = by_block(wanted.grid), torch.zeros_like(wanted.grid, dtype=torch.int16)
+    if before is None:
+        plane, aims = 0, aims / config.step
+        size = aims.abs().clamp(max=LIMIT).to(torch.int16)
+    else:
+        plane, known = before.plane + 1, before.values
+        from_zero = (aims - before.likely) / config.step_at(plane)
+        inside = (aims - before.low) / (before.high - before.low).clamp(min=_NARROWEST)
+        inside = torch.where(known > 0, inside, 1 - inside).clamp(0, 1)
+        sign, known = known.sign(), 2 * known
+        aims = torch.where(known == 0, from_zero, sign * (known.abs() + 2 * inside))
+        size = torch.minimum(aims.abs(), known.abs() + 1).to(torch.int16)
+        known = grid_of(known)
+    aims, values = grid_of(aims), grid_of(torch.where(aims < 0, -size, size))
+    symbols = symbols_of(values.cpu().numpy(), known.cpu().numpy(), plane).astype(np.int16)
+    if plane == 0:
+        pages = np.stack([page_of(own) for own in wanted.splits.cpu().numpy().astype(np.int16)])
+        symbols = np.concatenate([symbols, pages], 1)
+    return Plane(torch.from_numpy(symbols).to(aims.device), aims)
 
 
-def likely(symbols: Sequence[Tensor], config: DetailConfig) -> Tensor:
-    """Symbols of the first planes → what the coefficients most likely are, of 8-bit values."""
-    return _likely(_values(symbols), len(symbols) - 1, config)
+def quantised(symbols: Tensor, before: Quantised | None, config: DetailConfig) -> Quantised:
+    """What the grid of a plane says, given what those before it say; None: the first."""
+    if before is None:
+        return _first(symbols, config)
+    plane = before.plane + 1
+    step, here = config.step_at(plane), before.likely
+    low, high, known = before.low, before.high, before.values
+    values = _refined(2 * known, by_block(symbols), plane)
+    upper, lower = values > 0, values < 0
+    # Which half it is of those that are not 0 so far; beyond which end, or neither, of the zone of
+    # zeros of the others.
+    middle, outer = (low + high) / 2, values % 2 != 0
+    above = torch.where(known == 0, torch.minimum(here + step, high), middle)
+    below = torch.where(known == 0, torch.maximum(here - step, low), middle)
+    is_above = torch.where(known == 0, upper, upper == outer)
+    is_below = torch.where(known == 0, lower, upper != outer)
+    low, high = (
+        torch.where(is_above, above, torch.where(is_below, low, torch.maximum(below, low))),
+        torch.where(is_above, high, torch.where(is_below, below, torch.minimum(above, high))),
+    )
+    return _likely(Quantised(values, low, high, here, plane, step, before.splits), config)
 
 
-def quantised(symbols: Sequence[Tensor], config: DetailConfig) -> Quantised:
-    """Grids of the first planes, as :func:`quantise` returns them → what they say."""
-    values, plane = _values(symbols), len(symbols) - 1
-    ways = np.stack([splits_of(page) for page in symbols[0][:, -1:].cpu().numpy()])
-    splits = torch.from_numpy(ways.clip(0, SPLITS - 1).astype(np.int64)).to(values.device)
-    pixels = synthesise(Coefficients(_likely(values, plane, config), splits)) / 255
-    return Quantised(by_block(values), plane, config.step_at(plane), pixels, splits)
+def aimed(known: Quantised, seen: Tensor) -> Quantised:
+    """The same, where coefficients are likely to be told by a picture.
+
+    Args:
+        known: what planes say.
+        seen: (B, 3, F, H, W), in 0..1: what the restored picture is beyond that of codes alone.
+    """
+    found = analyse_blocks(255 * seen, known.splits)
+    return known._replace(likely=found.clamp(known.low, known.high))
 
 
-def _values(symbols: Sequence[Tensor]) -> Tensor:
-    """Grids of the first planes → coefficients in whole steps of the last of them, int16."""
-    first, *others = (grid.to(torch.int16).cpu().numpy() for grid in symbols)
-    values = refined(np.zeros_like(first[:, :-1]), first[:, :-1], 0).astype(np.int16)
-    for plane, grid in enumerate(others, start=1):
-        values = refined(2 * values, grid, plane).astype(np.int16)
-    return torch.from_numpy(values).to(symbols[0].device)
+def _first(symbols: Tensor, config: DetailConfig) -> Quantised:
+    ways = np.stack([splits_of(page) for page in symbols[:, -1:].cpu().numpy()])
+    splits = torch.from_numpy(ways.clip(0, SPLITS - 1).astype(np.int64)).to(symbols.device)
+    grid = by_block(symbols[:, :-1])
+    values = _refined(torch.zeros_like(grid, dtype=torch.int16), grid, 0)
+    near, far = (config.step * (values.abs() + more) for more in (0, 1))
+    low = torch.where(values > 0, near, -far)
+    high = torch.where(values < 0, -near, far)
+    return _likely(Quantised(values, low, high, 0 * low, 0, config.step, splits), config)
 
 
-def _likely(values: Tensor, plane: int, config: DetailConfig) -> Tensor:
-    inside = torch.from_numpy(config.likely(values.cpu().numpy())).to(values.device)
-    return inside * config.step_at(plane)
+def _likely(found: Quantised, config: DetailConfig) -> Quantised:
+    """With what is likely of coefficients that are not 0; of others it is what it was before."""
+    share = torch.where(found.values.abs() == 1, config.first, config.others)
+    inside = share * (found.high - found.low)
+    likely = torch.where(found.values > 0, found.low + inside, found.high - inside)
+    kept = found.likely.clamp(found.low, found.high)
+    return found._replace(likely=torch.where(found.values == 0, kept, likely))
+
+
+def _refined(known: Tensor, symbols: Tensor, plane: int) -> Tensor:
+    values = refined(known.cpu().numpy(), symbols.to(torch.int16).cpu().numpy(), plane)
+    return torch.from_numpy(values.astype(np.int16)).to(symbols.device)
 
 
 def _in_space(pictures: Tensor) -> Tensor:
@@ -199,6 +265,11 @@ def _in_space(pictures: Tensor) -> Tensor:
     b, _, frames, height, width = pictures.shape
     blocks = pictures.reshape(b, COLOURS, frames, height // BLOCK, BLOCK, width // BLOCK, BLOCK)
     return blocks.permute(0, 3, 5, 2, 1, 4, 6).flatten(4) @ _matrix().to(pictures.device).T
+
+
+def grid_of(coefficients: Tensor) -> Tensor:
+    """Inverse of :func:`by_block`."""
+    return _as_grid(coefficients.permute(0, 3, 4, 2, 1))
 
 
 def _as_grid(blocks: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Where in its interval a coefficient is.
 
-A symbol of details says between which two values a coefficient lies, and a restored picture says
+Symbols of details say between which two values a coefficient lies, and a restored picture says
 how large it looks there. This network has both, of all coefficients around: it runs on 8×8 blocks,
 whose frequencies are its channels, and over frequencies in time, with those of a split block's
 parts side by side. What it tells always lies inside the interval, as that is certain where the
@@ -15,12 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec.entropy.details import BLOCK, COLOURS, SPLITS
+from vqcodec.model.details import Quantised
 from vqcodec.model.layers import Mix, blocks
 
 _FREQUENCIES = COLOURS * BLOCK * BLOCK
 _PLACES = 8  # functions of the place among frequencies in time
 _OUTSIDE = 3.0  # halves of an interval, that a coefficient may seem to be from its middle
 _LOUD, _LOUDEST = 2.0, 8  # steps
+_NARROWEST = 1e-3  # half of an interval, in steps
 
 
 class Intervals(nn.Module):
@@ -34,7 +36,7 @@ class Intervals(nn.Module):
 
     def __init__(self, width: int, count: int, planes: int) -> None:
         super().__init__()
-        self.enter = Mix(3 * _FREQUENCIES + _PLACES, width)
+        self.enter = Mix(4 * _FREQUENCIES + _PLACES, width)
         self.plane = nn.Embedding(planes, width)
         self.split = nn.Embedding(SPLITS, _PLACES * width)
         self.blocks = blocks(count, width)
@@ -47,34 +49,34 @@ class Intervals(nn.Module):
         """Of how many pixels around a block it knows."""
         return len(self.blocks) * BLOCK
 
-    def forward(self, seen: Tensor, values: Tensor, plane: int, splits: Tensor) -> Tensor:
-        """Coefficients, as :func:`vqcodec.model.details.by_block` has them.
+    def forward(self, seen: Tensor, details: Quantised) -> Tensor:
+        """Coefficients, as :func:`vqcodec.model.details.by_block` has them, in 8-bit values.
 
         Args:
-            seen: (B, 192, F, H/8, W/8) float32, in steps, of the restored picture.
-            values: of the same shape, whole steps that are known.
-            plane: the last plane there is, from 0.
-            splits: (B, H/8, W/8) int64, 0..3: how blocks are split.
+            seen: (B, 192, F, H/8, W/8) float32, of the restored picture.
+            details: what planes say of them.
 
         Returns:
-            Float32 of the same shape, in steps: for 0 within ±1, for others up to a step beyond.
+            Float32 of the same shape, each within its interval.
         """
-        waves = _waves(seen.shape[2], seen.device)
-        known = values.to(seen.dtype)
+        waves, step = _waves(seen.shape[2], seen.device), details.step
+        known = details.values.to(seen.dtype)
         size = known.abs()
-        middle = known + known.sign() / 2
-        half = torch.where(size > 0, 0.5, 1.0)
-        offset = (seen - middle) / half
+        middle = (details.low + details.high) / (2 * step)
+        half = ((details.high - details.low) / (2 * step)).clamp(min=_NARROWEST)
+        offset = (seen / step - middle) / half
         told = [
             offset.clamp(-_OUTSIDE, _OUTSIDE),
             (known / _LOUD).clamp(-_OUTSIDE, _OUTSIDE),
             size.clamp(max=_LOUDEST).sqrt(),
+            half - torch.where(size > 0, 0.5, 1.0),  # 0 where nothing but symbols was known
             _spread(waves, size),
         ]
-        features = self.enter(torch.cat(told, 1)) + self.plane.weight[plane][:, None, None, None]
-        features = features + self._of_splits(splits, waves)
+        features = self.enter(torch.cat(told, 1))
+        features = features + self.plane.weight[details.plane][:, None, None, None]
+        features = features + self._of_splits(details.splits, waves)
         shift, gain = self.leave(self.blocks(features)).float().chunk(2, 1)
-        return middle + half * torch.tanh(offset * (1 + gain) + shift)
+        return step * (middle + half * torch.tanh(offset * (1 + gain) + shift))
 
     def _of_splits(self, splits: Tensor, waves: Tensor) -> Tensor:
         """(B, h, w) → (B, width, F, h, w): what being split so adds at each frequency in time."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from vqcodec.model import details
 from vqcodec.model.config import LevelConfig, ModelConfig
-from vqcodec.model.details import Coefficients
+from vqcodec.model.details import Coefficients, Plane, Quantised
 from vqcodec.model.layers import Down, Mix, Up, blocks
 from vqcodec.model.mending import Mending
 from vqcodec.model.quantizer import Codebook, ResidualQuantizer, VectorQuantizer
@@ -54,6 +54,18 @@ class Decoded(NamedTuple):
 
     clip: Tensor
     guesses: dict[int, Tensor]
+
+
+class Detailed(NamedTuple):
+    """Planes of details.
+
+    Attributes:
+        planes: the first so many.
+        before: what all of them but the last say; None if there is but one.
+    """
+
+    planes: list[Plane]
+    before: Quantised | None
 
 
 class MSVQVAE(nn.Module):
@@ -205,18 +217,32 @@ class MSVQVAE(nn.Module):
             indices += self.refiner.encode(residual, count - len(indices))
         indices = indices[:count]
         if count < wanted:
-            indices += self.details(self.lacking(clip, indices), wanted - count)
+            decoded = self.reconstruct(indices).clip
+            found = self.details(decoded, self.lacking(clip, decoded), wanted - count)
+            indices += [plane.symbols for plane in found.planes]
         return tuple(indices)
 
-    def lacking(self, clip: Tensor, codes: Sequence[Tensor]) -> Coefficients:
-        """What (B, 3, T, H, W) in 0..1 has beyond its codes."""
+    def lacking(self, clip: Tensor, decoded: Tensor) -> Coefficients:
+        """What (B, 3, T, H, W) in 0..1 has beyond what its codes decode to."""
         assert self.config.details is not None
-        return details.lacking(255 * (clip - self.reconstruct(codes).clip), self.config.details)
+        return details.lacking(255 * (clip - decoded), self.config.details)
 
-    def details(self, coefficients: Coefficients, planes: int) -> list[Tensor]:
-        """The grids of the first planes, int16."""
+    def details(self, decoded: Tensor, wanted: Coefficients, planes: int) -> Detailed:
+        """The first planes of what is wanted beyond (B, 3, T, H, W) in 0..1, which codes made."""
         assert self.config.details is not None
-        return details.quantise(coefficients, self.config.details, planes)
+        found = [details.quantise(wanted, None, self.config.details)]
+        known: Quantised | None = None
+        for _ in range(1, planes):
+            known = details.quantised(found[-1].symbols, known, self.config.details)
+            known = self.aimed(decoded, known)
+            found.append(details.quantise(wanted, known, self.config.details))
+        return Detailed(found, known)
+
+    def aimed(self, decoded: Tensor, known: Quantised) -> Quantised:
+        """What planes say, and where the picture that is restored behind them says it is."""
+        if self.restoration is None:
+            return known
+        return details.aimed(known, self._restored(decoded, known) - decoded)
 
     def decode(self, indices: Sequence[Tensor]) -> Tensor:
         """Inverse of :meth:`encode`: any number of the first grids → (B, 3, T, H, W) in 0..1."""
@@ -224,15 +250,32 @@ class MSVQVAE(nn.Module):
             raise ValueError(f"{len(indices)} grids for a model of {len(self.config.grids)}")
         count = len(self.config.code_grids)
         codes, planes = indices[:count], indices[count:]
-        picture, found = self.reconstruct(codes).clip, None
+        picture = self.reconstruct(codes).clip
         if planes:
-            assert self.config.details is not None
-            found = details.quantised(planes, self.config.details)
+            clips = (slice(number, number + 1) for number in range(len(picture)))
+            picture = torch.cat(
+                [self._detailed(picture[one], [plane[one] for plane in planes]) for one in clips]
+            )
+        elif self.restoration is not None:
+            quality = torch.full((len(picture),), len(codes), device=picture.device)
+            picture = self.restoration(picture, None, quality)
+        return picture.clamp_(0, 1)
+
+    def _detailed(self, decoded: Tensor, planes: Sequence[Tensor]) -> Tensor:
+        """What codes made, with planes of details: nominally in 0..1."""
+        assert self.config.details is not None
+        known = details.quantised(planes[0], None, self.config.details)
+        for plane in planes[1:]:
+            known = details.quantised(plane, self.aimed(decoded, known), self.config.details)
+        return self._restored(decoded, known)
+
+    def _restored(self, decoded: Tensor, known: Quantised) -> Tensor:
         if self.restoration is None:
-            return picture if found is None else (picture + found.likely).clamp_(0, 1)
-        quality = torch.full((len(picture),), len(indices), device=picture.device)
-        restored: Tensor = self.restoration(picture, found, quality)
-        return restored.clamp_(0, 1)
+            return decoded + known.picture
+        level = len(self.config.code_grids) + known.plane + 1
+        quality = torch.full((len(decoded),), level, device=decoded.device)
+        restored: Tensor = self.restoration(decoded, known, quality)
+        return restored
 
     def reconstruct(
         self, indices: Sequence[Tensor], shifts: Sequence[Tensor] | None = None

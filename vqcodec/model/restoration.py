@@ -64,7 +64,7 @@ class Restoration(nn.Module):
         Returns:
             (B, 3, T, H, W) float32, nominally in 0..1.
         """
-        likely = None if details is None else details.likely
+        likely = None if details is None else details.picture
         if torch.is_grad_enabled():
             picture = self._restored(decoded, likely, quality)
             return picture if details is None else self._settled(decoded, picture, details)
@@ -116,13 +116,12 @@ class Restoration(nn.Module):
         """The picture whose coefficients are where details say."""
         if self.intervals is None:
             return picture
-        steps = 255 / details.step
         exactly = torch.autocast(picture.device.type, enabled=False)  # in training: not bfloat16
         with exactly:
-            seen = analyse_blocks(steps * (picture - decoded), details.splits)
-        found = self.intervals(seen, details.values, details.plane, details.splits)
+            seen = analyse_blocks(255 * (picture - decoded), details.splits)
+        found = self.intervals(seen, details)
         with exactly:
-            return decoded + synthesise_blocks(found, details.splits) / steps
+            return decoded + synthesise_blocks(found, details.splits) / 255
 
 
 def _strips(clips: Tensor, unit: int, reach: int) -> Iterator[Strip]:

@@ -2,8 +2,8 @@
 
 The footage is coded once by the frozen network, and coefficients are drawn from its planes of
 details (:mod:`vqcodec.train.loudness`). The planes' networks are trained side by side; then tables
-are counted. The result is the initial checkpoint with its details, and without what restored
-behind others.
+are counted. The result is the initial checkpoint with its details. What restores behind them takes
+part in what they say, so they are trained once more behind it; it is left out behind others.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def train_details(
 
     ``options.out`` receives ``details-state.safetensors`` (to resume) and ``model.safetensors``:
     ``options.init`` with planes of details, in place of those it has; its codes and their prior
-    are not touched.
+    are not touched, nor is what restores behind planes of the same number and step.
 
     Returns:
         The model's path; None if the run was stopped before training began.
@@ -131,8 +131,10 @@ class _Run:
         model = loaded.config
         config.check_shape(max(model.stride, 8), model.stride_t)
         make_folder(options.out)
-        bare = dataclasses.replace(loaded, prior=None)
-        self.checkpoint = bare.with_details(DetailConfig(config.planes, config.step))
+        details = DetailConfig(config.planes, config.step)
+        self.checkpoint = dataclasses.replace(loaded, prior=None)
+        if model.details != details:
+            self.checkpoint = self.checkpoint.with_details(details)
         self.coder = self.checkpoint.build().to(options.device)
         self.levels = len(model.code_grids)
         torch.manual_seed(config.seed)

@@ -8,7 +8,8 @@ result is the initial checkpoint with the restoring network in it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +23,7 @@ from vqcodec.files import make_folder
 from vqcodec.metrics import psnr
 from vqcodec.model import checkpoint as checkpoints
 from vqcodec.model.config import RestorationConfig
-from vqcodec.model.details import Quantised, lacking, quantise, quantised
+from vqcodec.model.details import Quantised, aimed, lacking, quantise, quantised
 from vqcodec.model.network import MSVQVAE
 from vqcodec.model.restoration import Restoration
 from vqcodec.train.config import VALIDATION_CLIPS, RunOptions, checked
@@ -269,7 +270,10 @@ class _Run:
         )
 
     def _train_step(self, coded: Coded) -> float:
-        """One step, a function of (seed, step); the mean over clips of log MSE."""
+        """One step, a function of (seed, step); the mean over clips of log MSE.
+
+        At levels of codes of one in turn, or at all levels with details.
+        """
         config, device = self.config, self.options.device
         rng = np.random.default_rng((config.seed, self.course.step))
         quality = self._draw(rng)
@@ -278,48 +282,64 @@ class _Run:
         axes = [axis for axis in (2, 4) if rng.random() < 0.5]  # in time, and sideways
         clips = sources[chosen].to(device).float().div_(255).flip(axes)
         decoded = pictures[chosen].to(device).float().flip(axes)
-        found = self._details(clips, decoded, quality)
-        with autocast(self.options):
-            restored = self._restored(decoded, found, quality)
-        loss = (restored - clips).square().mean((1, 2, 3, 4)).log().mean()
-        return self.course.descend(loss)
+        losses = [
+            (restored - clips).square().mean((1, 2, 3, 4)).log().mean()
+            for _, restored in self._levels(clips, decoded, quality)
+        ]
+        return self.course.descend(torch.stack(losses).mean())
 
     def _draw(self, rng: np.random.Generator) -> int:
-        """A quality level, mostly one with details: there is more to restore, by more weights."""
+        """A level of codes, or the last: mostly it is, as there is more to restore."""
         codes = len(self.codes.config.code_grids)
         if codes == self.levels or rng.random() >= DETAIL_STEPS:
             return int(rng.integers(codes)) + 1
-        return int(rng.integers(codes, self.levels)) + 1
+        return self.levels
 
-    @torch.no_grad()
-    def _details(self, clips: Tensor, decoded: Tensor, quality: int) -> Quantised | None:
-        """What is known of what decoded pictures lack, at a quality level that has details."""
+    def _levels(
+        self, clips: Tensor, decoded: Tensor, quality: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pictures before and after they are restored.
+
+        Of the level alone where it has no details, else of all levels with details up to it: what
+        each of them is restored to is what the next one's details begin with.
+        """
         planes, details = quality - len(self.codes.config.code_grids), self.codes.config.details
         if planes <= 0:
-            return None
+            yield decoded, self._restored(decoded, None, quality)
+            return
         assert details is not None
-        wanted = lacking(255 * (clips - decoded), details)
-        return quantised(quantise(wanted, details, planes), details)
+        with torch.no_grad():
+            wanted = lacking(255 * (clips - decoded), details)
+        known: Quantised | None = None
+        for level in range(quality - planes + 1, quality + 1):
+            with torch.no_grad():
+                known = quantised(quantise(wanted, known, details).symbols, known, details)
+            restored = self._restored(decoded, known, level)
+            yield decoded + known.picture, restored
+            with torch.no_grad():
+                known = aimed(known, restored.detach() - decoded)
 
     def _restored(self, decoded: Tensor, found: Quantised | None, quality: int) -> Tensor:
         level = torch.full((len(decoded),), quality, device=decoded.device)
-        restored: Tensor = self.network(decoded, found, level)
+        with autocast(self.options) if torch.is_grad_enabled() else nullcontext():
+            restored: Tensor = self.network(decoded, found, level)
         return restored
 
     @torch.inference_mode()
     def _validate(self, held_out: Coded) -> RestorationValidation:
         device, size = self.options.device, self.config.batch
         totals = np.zeros((2, self.levels))
-        for quality in range(1, self.levels + 1):
+        codes = len(self.codes.config.code_grids)
+        for quality in sorted({*range(1, codes + 1), self.levels}):
+            first = min(quality, codes + 1)
             batches = (torch.split(whole, size) for whole in held_out.of(quality))
             for source, pictures in zip(*batches, strict=True):
                 decoded = pictures.to(device).float()
-                found = self._details(source.to(device).float().div_(255), decoded, quality)
-                plain = decoded if found is None else decoded + found.likely
-                shown = plain, self._restored(decoded, found, quality)
-                totals[:, quality - 1] += [
-                    sum(map(_psnr, source, to_uint8(x).cpu())) for x in shown
-                ]
+                clips = source.to(device).float().div_(255)
+                for level, shown in enumerate(self._levels(clips, decoded, quality), first):
+                    totals[:, level - 1] += [
+                        sum(map(_psnr, source, to_uint8(x).cpu())) for x in shown
+                    ]
         result = RestorationValidation(*map(tuple, (totals / len(held_out.clips)).tolist()))
         self.reporter.restored(self.course.step, result)
         return result
