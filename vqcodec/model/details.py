@@ -8,12 +8,12 @@ four or eight parts with transforms of their own, whose coefficients of one freq
 side (as AAC interleaves its short windows).
 
 Each plane of symbols halves the step and refines what is there (embedded quantisation, as in JPEG
-2000), so each is a quality level. A coefficient that is not 0 so far is said to be in one half of
-its interval or the other. One that is 0 so far may be told better than that from all that is there,
-pixels and coefficients: what restores the picture of the planes before says where it seems to be
-(:func:`aimed`), and the next plane says whether it is within a step of there. So its symbols tell
-what cannot be known without them, most of all its sign. They are integers all the same, which are
-coded without a look at the picture: decoders that compute it a little differently read the same.
+2000), so each is a quality level. Of a coefficient that is not 0 so far it says in which half of
+its interval that is. Of one that is 0 so far much is known without being said: the restored picture
+of the planes before tells where it seems to be (:func:`aimed`). The next plane says whether it is
+within a step of there, and if not, on which side. So its symbols tell what cannot be known without
+them, most of all signs. They are integers that are read without a look at the picture: decoders
+that compute it a little differently read the same, and what they show differs as little.
 """
 
 from __future__ import annotations
