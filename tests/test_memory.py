@@ -27,7 +27,7 @@ def test_the_usual_pictures_fit_many_times():
 def test_how_large_pictures_are_decoded_by_default():
     """As README.md has it."""
     planes = (Level(1, 1, 31, details=True), Level(1, 1, 3, details=True))
-    for levels, largest in ((LEVELS, 664), ((*LEVELS, *planes), 336)):
+    for levels, largest in ((LEVELS, 720), ((*LEVELS, *planes), 352)):
         for side, enough in ((largest, True), (largest + 8, False)):
             header = Header(side, side, Fraction(1), Fraction(16), 0, b"12345678", levels)
             assert (Allowance(header, output_bytes(side, side)).frames >= 8) is enough

@@ -17,7 +17,7 @@ from vqcodec.errors import MemoryLimitError
 if TYPE_CHECKING:
     from vqcodec.container import Header
 
-DEFAULT_MEMORY = 1280  # MiB
+DEFAULT_MEMORY = 1344  # MiB
 
 # Above the peak resident set of `vqcodec decode`, as tests/slow/pictures.py measures it, with the
 # shipped model on a processor.
@@ -25,7 +25,7 @@ _PROGRAM = 935 << 20  # without pictures; 790 MiB of it are torch's, in its buil
 # Bytes a pixel of a chunk's frames, those that fill up the last step included; the same where
 # tensors are so small that gaps stay between them, and how much that is at most.
 _PLAIN = (70, 400, 120 << 20)
-_DETAILED = (345, 1000, 318 << 20)  # with planes of details
+_DETAILED = (400, 1000, 350 << 20)  # with planes of details
 _OUTPUT_PIXEL = 250  # bytes a pixel of the output: x264 holds some 60 pictures, others fewer
 _OUTPUT_PIXELS = {"libx265": 300, "libsvtav1": 1100}
 
