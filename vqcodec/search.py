@@ -141,25 +141,15 @@ def _worth(
     network: MSVQVAE, clips: Tensor, codes: list[Tensor], planes: int, prior: Prior
 ) -> Tensor:
     """(B,) squared error, mean over the colours, over bits: of codes and so many planes."""
-    grids = _with_details(network, clips, codes, planes)
-    error = (255 * (network.decode(grids) - clips)).square().flatten(1).sum(1) / 3
+    decoded = network.reconstruct(codes).clip
+    found = network.details(decoded, network.lacking(clips, decoded), planes)
+    error = (255 * (network.shown(decoded, found) - clips)).square().flatten(1).sum(1) / 3
     bits = [
         sum(float(cost.sum()) for cost in prior.cost(chunk[: len(codes)]))
         + sum(prior.detail_bits(chunk))
-        for chunk in _chunks(grids)
+        for chunk in _chunks([*codes, *(plane.symbols for plane in found.planes)])
     ]
     return error / torch.tensor(bits, device=error.device).clamp(min=1)
-
-
-def _with_details(
-    network: MSVQVAE, clips: Tensor, codes: Sequence[Tensor], planes: int
-) -> list[Tensor]:
-    """Codes, and so many planes of what clips have beyond them."""
-    if not planes:
-        return list(codes)
-    decoded = network.reconstruct(codes).clip
-    found = network.details(decoded, network.lacking(clips, decoded), planes)
-    return [*codes, *(plane.symbols for plane in found.planes)]
 
 
 def _last_plane(
@@ -225,8 +215,12 @@ class _Search:
     @torch.no_grad()
     def _shown(self, grids: list[Tensor]) -> Tensor:
         """(B,) distortion of what is shown."""
-        whole = _with_details(self.network, self.clips, grids, self.planes)
-        return self._distortion(self.network.decode(whole))
+        network = self.network
+        if not self.planes:
+            return self._distortion(network.decode(grids))
+        decoded = network.reconstruct(grids).clip
+        found = network.details(decoded, network.lacking(self.clips, decoded), self.planes)
+        return self._distortion(network.shown(decoded, found))
 
     def _look(self, grids: list[Tensor], model: bool = True) -> _State:
         """How good codes are and, with ``model``, where it gets better from there."""

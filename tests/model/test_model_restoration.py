@@ -147,13 +147,12 @@ def test_both_sides_aim_alike(network, clips):
         codes = len(CONFIG.code_grids)
         decoded = network.reconstruct(grids[:codes]).clip
         wanted = network.lacking(clips, decoded)
-        known = network.details(decoded, wanted, 2).before
-        assert known is not None
-        said = quantised(
-            grids[-1],
-            network.aimed(decoded, known_of(grids[codes:-1], PLAIN.details)),
-            PLAIN.details,
-        )
+        found = network.details(decoded, wanted, 2)
+        known = network.aimed(decoded, known_of(grids[codes:-1], PLAIN.details))
+        assert found.before is not None
+        torch.testing.assert_close(known.likely, found.before.likely)
+        torch.testing.assert_close(network.decode(grids), network.shown(decoded, found))
+        said = quantised(grids[-1], known, PLAIN.details)
         aims = by_block(wanted.grid)
         assert (said.low - 1e-3 <= aims).all()
         assert (aims <= said.high + 1e-3).all()

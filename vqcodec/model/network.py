@@ -238,6 +238,13 @@ class MSVQVAE(nn.Module):
             found.append(details.quantise(wanted, known, self.config.details))
         return Detailed(found, known)
 
+    def shown(self, decoded: Tensor, found: Detailed) -> Tensor:
+        """What :meth:`decode` makes of these planes behind codes, without that work once more."""
+        assert self.config.details is not None
+        symbols = found.planes[-1].symbols
+        known = details.quantised(symbols, found.before, self.config.details)
+        return self._restored(decoded, known).clamp_(0, 1)
+
     def aimed(self, decoded: Tensor, known: Quantised) -> Quantised:
         """What planes say, and where the picture that is restored behind them says it is."""
         if self.restoration is None:

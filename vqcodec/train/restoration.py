@@ -310,14 +310,14 @@ class _Run:
         assert details is not None
         with torch.no_grad():
             wanted = lacking(255 * (clips - decoded), details)
-        known: Quantised | None = None
+        known, restored = None, decoded
         for level in range(quality - planes + 1, quality + 1):
             with torch.no_grad():
+                if known is not None:
+                    known = aimed(known, restored - decoded)
                 known = quantised(quantise(wanted, known, details).symbols, known, details)
             restored = self._restored(decoded, known, level)
             yield decoded + known.picture, restored
-            with torch.no_grad():
-                known = aimed(known, restored.detach() - decoded)
 
     def _restored(self, decoded: Tensor, found: Quantised | None, quality: int) -> Tensor:
         level = torch.full((len(decoded),), quality, device=decoded.device)
