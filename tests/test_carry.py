@@ -9,7 +9,7 @@ import torch
 from detail_values import dequantise, symbols_of
 from video_builders import scene, write_video
 
-from vqcodec.carry import FADE, SHARE, WHOLE, Carry
+from vqcodec.carry import FADE, SHARE, WHOLE, Error
 from vqcodec.codec import Codec
 from vqcodec.container import Reader
 from vqcodec.model import details
@@ -43,12 +43,12 @@ def added_to(wanted, lacking):
 
 def test_the_first_chunk_has_nothing_to_repeat():
     first = coefficients(0)
-    assert Carry().onto(first) is first
+    assert Error().onto(first) is first
 
 
 def test_what_is_wanted_of_the_next_begins_with_a_share_of_the_error():
     first, second = coefficients(0), coefficients(1, frames=6)
-    carry = Carry()
+    carry = Error()
     carry.keep(first, found(first))
     added = added_to(carry.onto(second), second)
     last = error(first, found(first))[:, -1]
@@ -61,7 +61,7 @@ def test_what_is_wanted_of_the_next_begins_with_a_share_of_the_error():
 
 def test_the_error_is_that_of_what_is_true_not_of_what_was_wanted():
     first, second = coefficients(0), coefficients(1)
-    carry = Carry()
+    carry = Error()
     carry.keep(first, found(first))
     wanted = carry.onto(second)
     carry.keep(second, found(wanted))
@@ -69,6 +69,23 @@ def test_the_error_is_that_of_what_is_true_not_of_what_was_wanted():
     torch.testing.assert_close(
         added, SHARE * 8 / WHOLE * error(second, found(wanted))[:, -1], atol=1e-3, rtol=1e-3
     )
+
+
+def test_the_estimate_is_what_planes_say_that_do_not_aim():
+    wanted = coefficients(3)
+    torch.testing.assert_close(details.unaimed(wanted, CONFIG), found(wanted))
+
+
+def test_the_last_plane_goes_by_what_is_said_and_all_others_by_the_estimate(
+    shipped, chunks, monkeypatch
+):
+    carry, most = shipped.carry(), len(shipped.levels)
+    monkeypatch.setattr(carry.estimate, "keep", lambda *_: None)
+    alone = shipped.encode_batch(chunks[:2], most)[1]
+    together = shipped.encode_batch(chunks[:2], most, carry=carry)[1]
+    for grid, same in zip(alone[:-1], together[:-1], strict=True):
+        np.testing.assert_array_equal(grid, same)
+    assert (alone[-1] != together[-1]).any()
 
 
 @pytest.fixture(scope="module")

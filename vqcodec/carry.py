@@ -31,7 +31,19 @@ WHOLE = 32  # frames; shorter chunks repeat less, in proportion
 
 
 class Carry:
-    """For consecutive chunks of one video, which are encoded in order."""
+    """For consecutive chunks of one video, which are encoded in order.
+
+    Attributes:
+        estimate: what all planes but the last go by.
+        error: what the last one does.
+    """
+
+    def __init__(self) -> None:
+        self.estimate, self.error = Error(), Error()
+
+
+class Error:
+    """Of a chunk's last frame."""
 
     def __init__(self) -> None:
         self._error: Tensor | None = None  # (1, 3, H, W), of frequencies in space
@@ -51,11 +63,11 @@ class Carry:
         return Coefficients(grid + added.flatten(1, 2), splits)
 
     def keep(self, coefficients: Coefficients, said: Tensor) -> None:
-        """Take the error of a chunk's last frame.
+        """Take that of a chunk.
 
         Args:
             coefficients: what it lacks in truth.
-            said: what all planes of details say that it lacks, as their grid.
+            said: what planes of details say that it lacks, as their grid.
         """
         grid, splits = coefficients
         _, steps, height, width = grid.shape

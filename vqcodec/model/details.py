@@ -201,6 +201,14 @@ def quantise(wanted: Coefficients, before: Quantised | None, config: DetailConfi
     return Plane(torch.from_numpy(symbols).to(aims.device), aims)
 
 
+def unaimed(wanted: Coefficients, config: DetailConfig) -> Tensor:
+    """What all planes would say if none was aimed: their grid (B, 3 F, H, W), in 8-bit values."""
+    step = config.step_at(config.planes - 1)
+    values = (wanted.grid / step).trunc()
+    share = torch.where(values.abs() == 1, config.first, config.others)
+    return step * (values + share * values.sign())
+
+
 def quantised(symbols: Tensor, before: Quantised | None, config: DetailConfig) -> Quantised:
     """What the grid of a plane says, given what those before it say; None: the first."""
     if before is None:

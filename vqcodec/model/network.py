@@ -227,12 +227,27 @@ class MSVQVAE(nn.Module):
         assert self.config.details is not None
         return details.lacking(255 * (clip - decoded), self.config.details)
 
-    def details(self, decoded: Tensor, wanted: Coefficients, planes: int) -> Detailed:
-        """The first planes of what is wanted beyond (B, 3, T, H, W) in 0..1, which codes made."""
+    def details(
+        self,
+        decoded: Tensor,
+        wanted: Coefficients,
+        planes: int,
+        finest: Coefficients | None = None,
+    ) -> Detailed:
+        """The first planes of what is wanted beyond pictures that codes made.
+
+        Args:
+            decoded: (B, 3, T, H, W) in 0..1, these pictures.
+            wanted: what is.
+            planes: how many.
+            finest: what is wanted of the last plane there can be; None: the same.
+        """
         assert self.config.details is not None
         found = [details.quantise(wanted, None, self.config.details)]
         known: Quantised | None = None
-        for _ in range(1, planes):
+        for plane in range(1, planes):
+            if finest is not None and plane + 1 == self.config.details.planes:
+                wanted = finest
             known = details.quantised(found[-1].symbols, known, self.config.details)
             known = self.aimed(decoded, known)
             found.append(details.quantise(wanted, known, self.config.details))
