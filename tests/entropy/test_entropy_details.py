@@ -33,8 +33,8 @@ from vqcodec.entropy.tables import Table, costs_of
 from vqcodec.errors import CheckpointError, FormatError
 
 CODES = len(PAPER)
-GOLDEN = "20ca2acc9cc0bfb5953091a3ff543555258afb75d0e8ffd27da455d4b291b700"
-GOLDEN_LENGTHS = 3, 28, 8418, 11517
+GOLDEN = "0bd980bef74fb46e8a4180a645c7ea678fe9e4ffa44f1be20a7dc2b85c505f9f"
+GOLDEN_LENGTHS = 3, 29, 8174, 12199
 
 
 @cache
@@ -121,53 +121,80 @@ def block_by_the_document(tensors, codes, way, block, rows):
     return total
 
 
-def context_by_the_document(tensors, block, values, before, done, place, colour, frames):
-    """``docs/format.md``, *Details*: the context of a coefficient (t, i, j, y, x).
+class AroundByTheDocument:
+    """``docs/format.md``, *Details*: what is known around coefficients (t, i, j, y, x) in a pass.
 
     Args:
-        tensors: of the plane.
-        block: the numbers of its block.
         values: {(c, t, i, j, y, x): v} of what this plane has decoded, ``done`` its places.
         before: the same of the plane before, None in the first plane.
+        shape: (F, height / 8, width / 8).
+        colour: of the pass.
     """
-    t, i, j, y, x = place
-    steps = [(dt, di, dj) for dt in range(-2, 3) for di in range(-2, 3) for dj in range(-2, 3)]
 
-    def m(c, *at):
-        if (c, *at) in done:
-            return abs(values.get((c, *at), 0))
-        return 2 * abs(before.get((c, *at), 0)) if before is not None else 0
+    def __init__(self, values, before, done, shape, colour):
+        self.values, self.before, self.done, self.colour = values, before, done, colour
+        self.frames, *self.blocks = shape
+        self._bands, self._within = {}, {}
 
-    def sums(c):
+    def m(self, c, *at):
+        if (c, *at) in self.done:
+            return abs(self.values.get((c, *at), 0))
+        return 2 * abs(self.before.get((c, *at), 0)) if self.before is not None else 0
+
+    def sums(self, c, t, i, j, y, x):
+        steps = [(dt, di, dj) for dt in range(-2, 3) for di in range(-2, 3) for dj in range(-2, 3)]
+        sides = ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1))
         found = [0] * 4
         for dt, di, dj in steps:
             far = sorted((abs(dt), abs(di), abs(dj)))
             at = t + dt, i + di, j + dj
-            own = m(c, *at, y, x)
-            near = sum(m(c, *at, *side) for side in sides)
+            own = self.m(c, *at, y, x)
             if far == [0, 0, 1]:
                 found[0 if dt else 1] += 2 * own
-                found[3] += near
+                found[3] += sum(self.m(c, *at, *side) for side in sides)
             elif far == [0, 0, 2]:
                 found[0 if dt else 1] += own
             elif far == [0, 1, 1]:
                 found[1] += own
             elif far == [0, 0, 0]:
-                found[2] += near
+                found[2] += sum(self.m(c, *at, *side) for side in sides)
         return found
 
-    sides = ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1))
-    own = sums(colour)
+    def band(self, t, i, j):
+        if (t, i, j) not in self._bands:
+            blocks = list(np.ndindex(*self.blocks))
+            total = sum(sum(self.sums(self.colour, t, i, j, *block)[:2]) for block in blocks)
+            self._bands[t, i, j] = logarithm(16 * total // len(blocks))
+        return self._bands[t, i, j]
+
+    def within(self, y, x):
+        if (y, x) not in self._within:
+            places = list(np.ndindex(self.colour + 1, self.frames, 8, 8))
+            self._within[y, x] = logarithm(sum(self.m(*place, y, x) for place in places))
+        return self._within[y, x]
+
+
+def context_by_the_document(tensors, block, around, place):
+    """``docs/format.md``, *Details*: the context of a coefficient (t, i, j, y, x).
+
+    Args:
+        tensors: of the plane.
+        block: the numbers of its block.
+        around: what is known around it.
+    """
+    (t, i, j, y, x), colour, before = place, around.colour, around.before
+    own = around.sums(colour, *place)
     if before is not None and before.get((colour, *place), 0):
         size = abs(before[(colour, *place)])
         return 128 + (min(size, 3) - 1) * 4 + sum(edge <= own[0] + own[1] for edge in (3, 9, 19))
-    u = own + (sums(0) if colour else [0] * 4)
-    u += [m(0, *place) if colour else 0, m(1, *place) if colour == 2 else 0]
-    u = [logarithm(value) for value in u]
-    tau = sum(edge <= 32 * t // frames for edge in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 22))
+    u = own + (around.sums(0, *place) if colour else [0] * 4)
+    u += [around.m(0, *place) if colour else 0, around.m(1, *place) if colour == 2 else 0]
+    u = [around.band(t, i, j), around.within(y, x), *(logarithm(value) for value in u)]
+    tau = sum(edge <= 32 * t // around.frames for edge in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 22))
     sigma = 8 * i + j
-    if not any(u):
+    if not any(u[2:]):
         value = int(tensors["still"][colour, 64 * tau + sigma]) + block[16]
+        value += int(tensors["overall"][colour, 0, u[0]]) + int(tensors["overall"][colour, 1, u[1]])
         return 64 + min(max(value >> 8, 0), 63)
     first = np.array(u) @ tensors["w1"].astype(int) + np.array(block[:16])
     first += tensors["time"][colour, tau] + tensors["space"][colour, sigma]
@@ -247,10 +274,10 @@ def test_contexts_are_those_of_the_document(seed, saturating):
                     p[1:] for p in everything if p[0] == colour and sum(p[1:4]) == number
                 )
                 found = {}
+                shape = frames, height // 8, width // 8
+                around = AroundByTheDocument(values, before, done, shape, colour)
                 for place in passed:
-                    context = context_by_the_document(
-                        tensors, blocks[place[3:]], values, before, done, place, colour, frames
-                    )
+                    context = context_by_the_document(tensors, blocks[place[3:]], around, place)
                     found.setdefault(context, []).append(place)
                     chosen.add(context)
                 for context in sorted(found):

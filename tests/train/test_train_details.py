@@ -13,7 +13,7 @@ from train_recorder import Recorder, check_resuming, interrupt_at
 from vqcodec.cli.train import train as command
 from vqcodec.codec import Codec
 from vqcodec.entropy.coder import decode, encode
-from vqcodec.entropy.details import CLASSES, CONTEXTS, ENTRIES, HIDDEN, SPACES, TIMES
+from vqcodec.entropy.details import CLASSES, CONTEXTS, ENTRIES, HIDDEN, OVERALL, SPACES, TIMES
 from vqcodec.entropy.loudness import DetailPrior, block_codes, block_means, scaled
 from vqcodec.errors import CheckpointError, OutputError
 from vqcodec.model.checkpoint import MODEL, load
@@ -117,13 +117,16 @@ def test_what_is_stored_computes_what_was_trained(run):
         blocks = np.arange(len(samples.ends))
         owners, rows = samples.of(blocks)
         inputs, places = (column.numpy() for column in rows[:2])
-        own, active = means[owners.numpy()], inputs.any(1)
+        own, active = means[owners.numpy()], inputs[:, OVERALL:].any(1)
         assert 0 < active.sum() < len(active)
         loud, still = (
             value.detach().numpy() for value in network.values(coded.blocks, owners, rows)
         )
+        colours, spots = divmod(places, TIMES * SPACES)
+        of_places = prior.spots(colours, spots, inputs[:, 0])
+        of_blocks = own[:, HIDDEN] + prior.within(colours, inputs[:, 1])
         for found, expected in (
-            (prior.still(places, own[:, HIDDEN])[~active] - CLASSES, still[~active]),
+            (prior.still(of_places, of_blocks)[~active] - CLASSES, still[~active]),
             (prior.active(inputs, places, scaled(own[:, :HIDDEN]))[active], loud[active]),
         ):
             # Means of codes are rounded down, here they are not.

@@ -4,8 +4,9 @@ A plane is a grid (3 F, H, W) of symbols, as ``docs/format.md`` lays it out. The
 coefficients, each further one what halving the step adds. Behind those of the first is a page
 (H, W) that says into how many parts in time each block is split. Nearly all symbols are 0, and what
 is not lies close together: in frequency, in blocks side by side, and in all colours at once. So
-each coefficient spreads its magnitude over those around it, and what has come together at a place
-is what a :class:`Predictor` goes by to choose a context. All are integers.
+each coefficient spreads its magnitude over those around it, and what has come together at a place,
+in its block, and at that frequency in all blocks is what a :class:`Predictor` goes by to choose a
+context. All are integers.
 """
 
 from __future__ import annotations
@@ -31,9 +32,12 @@ SPLITS = 4  # ways to split a block: way n makes 2^n parts of its frames
 _MARGIN = 2  # of absent coefficients behind each axis of frequency; 1 block behind the others
 _FIELD = 16  # bits of each of the four sums that a cell of the canvas holds
 _SUMS = 4
-INPUTS = 2 * _SUMS + 2  # of a predictor
+OVERALL = 2  # how much there is around a place in all blocks, and in its block
+INPUTS = OVERALL + 2 * _SUMS + 2  # of a predictor
 
+_BAND_SCALE = 16  # of the mean over all blocks
 _LARGEST = 4095  # sum or magnitude that is told apart from all above it
+LOGARITHMS = 97  # different logarithms of them
 _TIME_EDGES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 22)  # of 32 frequencies in time
 TIMES = len(_TIME_EDGES) + 1
 SPACES = BLOCK * BLOCK
@@ -85,6 +89,10 @@ def _logarithms() -> npt.NDArray[np.uint8]:
 _LOGARITHMS = _logarithms()
 
 
+def _logarithm(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    return _LOGARITHMS.take(np.minimum(sizes, _LARGEST))
+
+
 @dataclass(frozen=True)
 class Geometry:
     """Where the coefficients of a chunk are, in the order of coding. N are those of one colour.
@@ -129,10 +137,13 @@ class Seen:
         colour: 0 to 2.
         spots: (n / P,) as of :class:`Geometry`; P coefficients, one of each block, at each.
         blocks: P.
+        bands: uint8 (n / P,) the logarithm of how much there is around a spot in all blocks.
+        within: uint8 (P,) the logarithm of how much there is in a block, of this colour and those
+            before.
         active: (a,) which of the n have anything around them.
-        inputs: uint8 (a, 4), (a, 9) or (a, 10) by colour, for those: logarithms of the four sums;
-            but for the first colour also of the four that it has, and of the magnitudes that the
-            colours before have there.
+        inputs: uint8 (a, 6), (a, 11) or (a, 12) by colour, for those: these two; logarithms of
+            the four sums; but for the first colour also of the four that it has, and of the
+            magnitudes that the colours before have there.
         known: (k,) which of the n are not 0 so far.
         sizes: (k,) their magnitudes in steps of the plane before.
         around: (k,) the sum of magnitudes around them in their own block.
@@ -141,6 +152,8 @@ class Seen:
     colour: int
     spots: npt.NDArray[np.int32]
     blocks: int
+    bands: npt.NDArray[np.uint8]
+    within: npt.NDArray[np.uint8]
     active: npt.NDArray[np.intp]
     inputs: npt.NDArray[np.uint8]
     known: npt.NDArray[np.intp]
@@ -261,6 +274,8 @@ class Planes:
         self._sums = np.zeros(self._geometry.cells, np.int64)
         colours = range(0, COLOURS * self._geometry.colour, self._geometry.colour)
         self._sums_of = [self._sums[start:] for start in colours]  # views
+        # What magnitudes add up to in each block.
+        self._loud = np.zeros((COLOURS, self._geometry.blocks), np.int64)
         self._plane = 0
 
     def code(self, coder: Coder) -> Grid:
@@ -270,6 +285,7 @@ class Planes:
         if self._plane:  # in steps of half the size
             self._values *= 2
             self._sums *= 2
+            self._loud *= 2
         else:
             splits = self._split(coder)
             self._predictors = self._predict(splits.ravel())
@@ -311,12 +327,15 @@ class Planes:
             any_ |= sums[1] != 0
             any_ |= others.any(0)
         (active,) = any_.nonzero()
-        inputs = np.empty((len(active), len(sums) * _SUMS + colour), np.uint8)
+        bands, within = self._bands(own), _logarithm(self._loud[: colour + 1].sum(0))
+        inputs = np.empty((len(active), OVERALL + len(sums) * _SUMS + colour), np.uint8)
+        spot, block = divmod(active, geometry.blocks)
+        inputs[:, 0], inputs[:, 1] = bands.take(spot), within.take(block)
         for number, fields in enumerate(sums):
-            part = slice(number * _SUMS, (number + 1) * _SUMS)
-            inputs[:, part] = _LOGARITHMS.take(_parts(fields.take(active)))
+            first = OVERALL + number * _SUMS
+            inputs[:, first : first + _SUMS] = _LOGARITHMS.take(_parts(fields.take(active)))
         if colour:
-            inputs[:, 2 * _SUMS :] = _LOGARITHMS.take(others.take(active, 1)).T
+            inputs[:, OVERALL + 2 * _SUMS :] = _LOGARITHMS.take(others.take(active, 1)).T
         values = self._values[colour, here]
         known = values.nonzero()[0] if self._plane else np.empty(0, np.intp)
         around = _parts(own.take(known))
@@ -324,12 +343,20 @@ class Planes:
             colour=colour,
             spots=geometry.spot[here.start // geometry.blocks : here.stop // geometry.blocks],
             blocks=geometry.blocks,
+            bands=bands,
+            within=within,
             active=active,
             inputs=inputs,
             known=known,
             sizes=np.abs(values[known]) // 2,
             around=around[:, 0].astype(np.int32) + around[:, 1],
         )
+
+    def _bands(self, own: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Of each spot of a pass, given its cells of the canvas."""
+        blocks = self._geometry.blocks
+        around = _parts(own)[:, :2].reshape(-1, 2 * blocks).sum(1, dtype=np.int64)
+        return _logarithm(_BAND_SCALE * around // blocks)
 
     def _take_in(self, colour: int, here: slice, symbols: Symbols) -> None:
         """The symbols of a pass: what they make of the values, and what these spread to."""
@@ -338,6 +365,7 @@ class Planes:
         before = values.take(new)
         values[new] = after = refined(before, symbols.take(new), self._plane)
         more = np.abs(after) - np.abs(before)
+        np.add.at(self._loud[colour], new % self._geometry.blocks, more)
         cells = self._geometry.cell[here].take(new)
         offsets, amounts = self._geometry.spread
         spread = np.multiply.outer(more, amounts)

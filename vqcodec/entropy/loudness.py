@@ -1,9 +1,9 @@
 """How loud a coefficient of details may be: a small integer network that chooses its context.
 
-What has come together around a coefficient, where it is in frequency, and the codes of its block
-make one number, and a table has the costs of symbols for each value of it. Coefficients with
-nothing around them, which most are, take a shorter way: a number of their place and one of their
-block. Every number is an integer, and float32 holds them exactly, as in
+What has come together around a coefficient and in its block, where it is in frequency, and the
+codes of its block make one number, and a table has the costs of symbols for each value of it.
+Coefficients with nothing around them, which most are, take a shorter way: a number of their place
+and one of their block. Every number is an integer, and float32 holds them exactly, as in
 :mod:`vqcodec.entropy.integer`.
 """
 
@@ -54,7 +54,7 @@ class DetailPrior:
     def __init__(self, tensors: Mapping[str, Array]) -> None:
         self.table = Table(tensors["costs"])
         self.splits = Table(tensors["splits"]) if "splits" in tensors else None
-        self._still = tensors["still"].ravel()
+        self._still, self._overall = tensors["still"], tensors["overall"]
         places = tensors["time"][:, :, None] + tensors["space"][:, None]
         places = places.reshape(-1, HIDDEN)
         self._places = scaled(places + (1 << SHIFT - 1))  # half a step, so that it rounds
@@ -73,14 +73,31 @@ class DetailPrior:
         """
         return Loudness(self, block_means(blocks, self._codes))
 
-    def still(self, places: Array, blocks: Array) -> Contexts:
+    def spots(self, colours: Array | int, spots: Array, bands: Array) -> npt.NDArray[np.int32]:
+        """What a coefficient's place adds, where nothing is around it.
+
+        Args:
+            colours, spots: rows and columns of the table of places.
+            bands: how much there is around these in all blocks.
+        """
+        found: npt.NDArray[np.int32] = (
+            self._still[colours, spots] + self._overall[colours, 0, bands]
+        )
+        return found
+
+    def within(self, colours: Array | int, within: Array) -> npt.NDArray[np.int32]:
+        """What its block adds there, codes aside, given how much there is in it."""
+        found: npt.NDArray[np.int32] = self._overall[colours, 1, within]
+        return found
+
+    def still(self, spots: Array, blocks: Array) -> Contexts:
         """Contexts of coefficients with nothing around them.
 
         Args:
-            places: rows of the tables of places, all colours'.
-            blocks: what the codes of their blocks add, of a shape that fits.
+            spots: what their places add.
+            blocks: what their blocks add, codes and all, of a shape that fits.
         """
-        value = self._still.take(places) + blocks
+        value = spots + blocks
         value >>= OUTPUT_SHIFT
         contexts: Contexts = np.clip(value, 0, CLASSES - 1, out=value).astype(np.int16)
         contexts += CLASSES
@@ -114,11 +131,15 @@ class Loudness:
 
     def contexts(self, seen: Seen) -> Contexts:
         """See :class:`~vqcodec.entropy.details.Predictor`."""
-        places = seen.spots + seen.colour * (TIMES * SPACES)
-        contexts = self._prior.still(places[:, None], self._still).ravel()
+        prior, colour = self._prior, seen.colour
+        spots = prior.spots(colour, seen.spots, seen.bands)
+        contexts = prior.still(
+            spots[:, None], self._still + prior.within(colour, seen.within)
+        ).ravel()
         if len(seen.active):
             spot, block = divmod(seen.active, seen.blocks)
-            contexts[seen.active] = self._prior.active(
+            places = seen.spots + colour * (TIMES * SPACES)
+            contexts[seen.active] = prior.active(
                 seen.inputs, places[spot], self._blocks.take(block, axis=0)
             )
         if len(seen.known):

@@ -25,6 +25,8 @@ from vqcodec.entropy.details import (
     ENTRIES,
     HIDDEN,
     INPUTS,
+    LOGARITHMS,
+    OVERALL,
     SPACES,
     SPLITS,
     TIMES,
@@ -65,7 +67,7 @@ class Samples:
 
     Attributes:
         ends: (N,) where each block's rows end.
-        inputs: uint8 (R, INPUTS), all 0 if nothing is around.
+        inputs: uint8 (R, INPUTS); if nothing is around, all but the first two are 0.
         places: int16 (R,) row of the tables of places, all colours'.
         symbols: int8 (R,).
         weights: float32 (R,) how many coefficients each stands for.
@@ -169,6 +171,8 @@ class _Recorder(Known):
         shares = np.where(symbols != 0, self._kept, KEPT_STILL)
         shares[seen.active] = self._kept
         inputs = np.zeros((len(symbols), INPUTS), np.uint8)
+        inputs[:, 0] = np.repeat(seen.bands, seen.blocks)
+        inputs[:, 1] = np.tile(seen.within, len(seen.spots))
         inputs[seen.active, : seen.inputs.shape[1]] = seen.inputs
         drawn = self._rng.random(len(symbols)) < shares
         drawn[seen.known] = False
@@ -198,6 +202,7 @@ class PlaneNetwork(nn.Module):
         super().__init__()
         self.plane = plane
         self.still = nn.Parameter(torch.full((COLOURS, TIMES, SPACES), 6.0))
+        self.overall = nn.Parameter(torch.zeros(COLOURS, OVERALL, LOGARITHMS))
         self.time = nn.Parameter(torch.zeros(COLOURS, TIMES, HIDDEN))
         self.space = nn.Parameter(torch.zeros(COLOURS, SPACES, HIDDEN))
         self.w1 = nn.Parameter(torch.randn(INPUTS, HIDDEN) * 0.3)
@@ -228,7 +233,7 @@ class PlaneNetwork(nn.Module):
         """
         inputs, _, symbols, weights = rows
         sizes = symbols.long() if self.plane else (symbols.long() + 1) // 2
-        active = inputs.amax(1) > 0
+        active = inputs[:, OVERALL:].amax(1) > 0
         total = torch.zeros(())
         loud, still = self.values(codes, owners, rows)
         for chosen, value, least, reader in (
@@ -261,6 +266,11 @@ class PlaneNetwork(nn.Module):
         for level, own in enumerate(codes):
             blocks = blocks + functional.embedding(own, self._of_codes(level)).mean(1)
         still = _rounded(self.still, _OUTPUT).flatten()[places] + blocks[owners, HIDDEN]
+        overall = _rounded(self.overall, _OUTPUT).flatten()
+        first_of = (places // (TIMES * SPACES)) * OVERALL
+        for number in range(OVERALL):
+            rows_of = (first_of + number) * LOGARITHMS + rows[0][:, number]
+            still = still + overall[rows_of]
         first = inputs @ _rounded(self.w1, _WEIGHT) * (_WEIGHT / _OUTPUT)
         table = _rounded(self.time, _OUTPUT)[:, :, None] + _rounded(self.space, _OUTPUT)[:, None]
         first = first + table.flatten(0, 2)[places] + blocks[owners, :HIDDEN]
@@ -277,6 +287,7 @@ class PlaneNetwork(nn.Module):
 
         return {
             "still": stored(self.still, _OUTPUT).reshape(COLOURS, -1),
+            "overall": stored(self.overall, _OUTPUT),
             "time": stored(self.time, _OUTPUT),
             "space": stored(self.space, _OUTPUT),
             "w1": stored(self.w1, _WEIGHT, np.int8),
@@ -309,9 +320,14 @@ def count(tensors: dict[str, NDArray[Any]], samples: Samples, means: NDArray[np.
     for start in range(0, len(owners), 1 << 18):
         part = slice(start, start + (1 << 18))
         inputs, places, own = samples.inputs[part], samples.places[part], means[owners[part]]
-        active = inputs.any(1)
+        active = inputs[:, OVERALL:].any(1)
         contexts = np.empty(len(inputs), np.int16)
-        contexts[~active] = prior.still(places[~active], own[~active, HIDDEN])
+        colours, spots = divmod(places[~active], TIMES * SPACES)
+        bands, within = inputs[~active, :OVERALL].T
+        contexts[~active] = prior.still(
+            prior.spots(colours, spots, bands),
+            own[~active, HIDDEN] + prior.within(colours, within),
+        )
         contexts[active] = prior.active(
             inputs[active], places[active], scaled(own[active, :HIDDEN])
         )
