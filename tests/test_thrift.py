@@ -9,11 +9,13 @@ from detail_values import dequantise, planes_of
 from synthetic import random_config, random_tensors
 from video_builders import scene
 
-from vqcodec.entropy.details import CONTEXTS, ENTRIES, OVERALL, Known
+from vqcodec.entropy.details import CONTEXTS, ENTRIES, OVERALL, Known, refined
 from vqcodec.entropy.prior import Prior
 from vqcodec.entropy.tables import costs_of
+from vqcodec.model.checkpoint import load
 from vqcodec.model.config import PRESETS, DetailConfig
 from vqcodec.model.details import by_block, lacking
+from vqcodec.model.registry import find
 from vqcodec.thrift import thrifty
 
 DETAILS = DetailConfig(planes=3, step=48)
@@ -66,7 +68,8 @@ def grids(planes):
 def prior(grids):
     """It knows how often symbols are in each context, the contexts being chosen by chance.
 
-    But not by how much there is in a whole block: each choice would move all others there.
+    But not by how much there is in a whole block or in all of them: each choice would move all
+    others there. The shipped prior is told, below.
     """
     config = dataclasses.replace(random_config([(8, 8, 16)], hidden=4, embedding=2), planes=3)
     tensors = random_tensors(config, 0)
@@ -108,6 +111,32 @@ def test_d_and_r_together_fall(planes, grids, wanted, prior, count):
         bits.append(chosen[1])
         assert last.dtype == np.int16
     assert bits[0] > bits[1] > bits[2]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_d_and_r_together_fall_under_the_shipped_prior(count):
+    model = load(find(None))
+    network, prior = model.build(), model.prior.build()
+    config, levels = network.config.details, len(prior.levels)
+    step = config.step_at(count - 1)
+    frames = torch.from_numpy(scene(32, 64, 64)).permute(3, 0, 1, 2)[None].float() / 255
+    with torch.inference_mode():
+        codes = network.encode(frames, levels)
+        decoded = network.reconstruct(codes).clip
+        planes = network.details(decoded, network.lacking(frames, decoded), count).planes
+    natural = [g[0].to(torch.int16).numpy() for g in (*codes, *(p.symbols for p in planes))]
+    aims, known = planes[-1].aims[0].numpy(), np.zeros(aims_shape := planes[-1].aims.shape[1:], int)
+    for plane, grid in enumerate(natural[levels:-1]):
+        known = 2 * refined(known, grid[: aims_shape[0]], plane)
+
+    def both(last, price):
+        values = refined(known, last[: aims_shape[0]], count - 1)
+        error = step**2 * np.square(config.likely(values) - aims, dtype=np.float64).sum()
+        return error + price * prior.detail_bits([*natural[:-1], last])[-1]
+
+    for price in (0.2 * step**2, step**2):
+        last = thrifty(natural, aims, config, prior, price)
+        assert both(last, price) < both(natural[-1], price)
 
 
 def test_at_any_price_hardly_a_bit_is_left(planes, grids, wanted, prior):

@@ -6,9 +6,13 @@ parts of them; from one chunk to the next they would change at once. So what det
 the first frames of a chunk to is not their source but, less and less, their source with the error
 that the frame before them ended with. This is of the encoder alone: what it writes is decoded as
 ever, each chunk on its own. It costs some PSNR: less in short chunks, of which it would be a large
-part, and little at coarser quality levels, as the error is that of the finest: so a file cut to a
-level is as if it had been encoded there. It is the error of what all planes say, before that is
-restored. Scene cuts on a border are not looked for.
+part, and little at coarser quality levels, as the error is that of the finest.
+
+It is the error of what all planes say, before that is restored; the last plane goes by it. Where it
+is not written, it is not known, as planes aim at what is restored behind those before. So all
+others go by an estimate, whatever is written: what planes would say that do not aim, which takes no
+network. So a file cut to a level is as if it had been encoded there. Scene cuts on a border are not
+looked for.
 
 Only time matters here: errors stay coefficients of frequencies in space, which are the same in each
 chunk.
@@ -23,7 +27,8 @@ import torch
 from torch import Tensor
 
 from vqcodec.entropy.details import BLOCK, COLOURS
-from vqcodec.model.details import Coefficients, in_time
+from vqcodec.model.config import DetailConfig
+from vqcodec.model.details import Coefficients, in_time, unaimed
 
 SHARE = 0.7  # of the error that the first frame repeats
 FADE = 0.5  # the same for each frame after it
@@ -31,19 +36,38 @@ WHOLE = 32  # frames; shorter chunks repeat less, in proportion
 
 
 class Carry:
-    """For consecutive chunks of one video, which are encoded in order.
-
-    Attributes:
-        estimate: what all planes but the last go by.
-        error: what the last one does.
-    """
+    """For consecutive chunks of one video, which are encoded in order."""
 
     def __init__(self) -> None:
-        self.estimate, self.error = Error(), Error()
+        self._estimate, self._finest = Residue(), Residue()
+
+    def onto(self, lacking: Coefficients) -> tuple[Coefficients, Coefficients]:
+        """What details are to say of a clip that lacks so much: all planes but the last, and it."""
+        return self._estimate.onto(lacking), self._finest.onto(lacking)
+
+    def keep(
+        self,
+        lacking: Coefficients,
+        wanted: Coefficients,
+        said: Tensor | None,
+        config: DetailConfig,
+    ) -> None:
+        """Take what a chunk hands on.
+
+        Args:
+            lacking: what it lacks.
+            wanted: what all planes but the last were to say.
+            said: what all planes say, as their grid; None if they are not all written.
+            config: of the details.
+        """
+        self._estimate.keep(lacking, unaimed(wanted, config))
+        self._finest = Residue()
+        if said is not None:
+            self._finest.keep(lacking, said)
 
 
-class Error:
-    """Of a chunk's last frame."""
+class Residue:
+    """The error of a chunk's last frame, for the chunk after it."""
 
     def __init__(self) -> None:
         self._error: Tensor | None = None  # (1, 3, H, W), of frequencies in space
@@ -63,7 +87,7 @@ class Error:
         return Coefficients(grid + added.flatten(1, 2), splits)
 
     def keep(self, coefficients: Coefficients, said: Tensor) -> None:
-        """Take that of a chunk.
+        """Take the error of a chunk.
 
         Args:
             coefficients: what it lacks in truth.

@@ -40,7 +40,7 @@ from vqcodec.carry import Carry
 from vqcodec.entropy.context import Grid
 from vqcodec.entropy.prior import Prior
 from vqcodec.limits import check_search
-from vqcodec.model.details import Plane, grid_of, quantised, unaimed
+from vqcodec.model.details import Plane, grid_of, quantised
 from vqcodec.model.network import MSVQVAE
 from vqcodec.thrift import thrifty
 from vqcodec.visibility import visibility
@@ -108,20 +108,21 @@ def search(
     if carry is None:
         found = network.details(decoded, lacking, planes).planes
         return (*codes, *_priced(network, codes, found, prior, price))
-    details, chosen = network.config.details, []
-    assert details is not None
+    config = network.config.details
+    assert config is not None
+    chosen = []
     for number in range(len(clips)):
         one = slice(number, number + 1)
         lacks, own = lacking.of(one), [grid[one] for grid in codes]
-        wanted, finest = carry.estimate.onto(lacks), carry.error.onto(lacks)
+        wanted, finest = carry.onto(lacks)
         parts = network.details(decoded[one], wanted, planes, finest)
         worth = None if price is None else price[one]
         grids = _priced(network, own, parts.planes, prior, worth)
         chosen.append(grids)
-        carry.estimate.keep(lacks, unaimed(wanted, details))
-        if planes == details.planes:
-            said = quantised(grids[-1], parts.before, details)
-            carry.error.keep(lacks, grid_of(said.likely))
+        said = None
+        if planes == config.planes:
+            said = grid_of(quantised(grids[-1], parts.before, config).likely)
+        carry.keep(lacks, wanted, said, config)
     return (*codes, *(torch.cat(plane) for plane in zip(*chosen, strict=True)))
 
 

@@ -1,8 +1,9 @@
 """Details chosen by what they cost: the last plane's coefficients with the least D + λR.
 
 What the plain quantiser keeps may be worth less than its bits, above all where it stands alone. The
-transform is orthonormal, so each coefficient can be judged by itself. Only the last plane is: what
-those before it hold is twice as large at least, and later planes refine it.
+transform is orthonormal, so each coefficient can be judged by itself, in the context that choices
+before it have left; what it does to the contexts of others is not looked at. Only the last plane
+is: what those before it hold is twice as large at least, and later planes refine it.
 """
 
 from __future__ import annotations

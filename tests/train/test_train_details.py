@@ -13,7 +13,17 @@ from train_recorder import Recorder, check_resuming, interrupt_at
 from vqcodec.cli.train import train as command
 from vqcodec.codec import Codec
 from vqcodec.entropy.coder import decode, encode
-from vqcodec.entropy.details import CLASSES, CONTEXTS, ENTRIES, HIDDEN, OVERALL, SPACES, TIMES
+from vqcodec.entropy.details import (
+    BAND,
+    CLASSES,
+    CONTEXTS,
+    ENTRIES,
+    HIDDEN,
+    OVERALL,
+    SPACES,
+    TIMES,
+    WITHIN,
+)
 from vqcodec.entropy.loudness import DetailPrior, block_codes, block_means, scaled
 from vqcodec.errors import CheckpointError, OutputError
 from vqcodec.model.checkpoint import MODEL, load
@@ -123,8 +133,8 @@ def test_what_is_stored_computes_what_was_trained(run):
             value.detach().numpy() for value in network.values(coded.blocks, owners, rows)
         )
         colours, spots = divmod(places, TIMES * SPACES)
-        of_places = prior.spots(colours, spots, inputs[:, 0])
-        of_blocks = own[:, HIDDEN] + prior.within(colours, inputs[:, 1])
+        of_places = prior.still_by_spot(colours, spots, inputs[:, BAND])
+        of_blocks = prior.still_by_block(colours, own[:, HIDDEN], inputs[:, WITHIN])
         for found, expected in (
             (prior.still(of_places, of_blocks)[~active] - CLASSES, still[~active]),
             (prior.active(inputs, places, scaled(own[:, :HIDDEN]))[active], loud[active]),

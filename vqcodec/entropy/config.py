@@ -20,7 +20,7 @@ from vqcodec.entropy.details import (
     ENTRIES,
     HIDDEN,
     INPUTS,
-    LOGARITHMS,
+    LOUDNESSES,
     OVERALL,
     SPACES,
     SPLITS,
@@ -212,7 +212,7 @@ class PriorConfig:
             tensors |= {
                 f"details.{plane}.costs": ("int8", (CONTEXTS, ENTRIES[min(plane, 1)])),
                 f"details.{plane}.still": ("int32", (COLOURS, TIMES * SPACES)),
-                f"details.{plane}.overall": ("int32", (COLOURS, OVERALL, LOGARITHMS)),
+                f"details.{plane}.overall": ("int32", (COLOURS, OVERALL, LOUDNESSES)),
                 f"details.{plane}.time": ("int32", (COLOURS, TIMES, HIDDEN)),
                 f"details.{plane}.space": ("int32", (COLOURS, SPACES, HIDDEN)),
                 f"details.{plane}.w1": ("int8", (INPUTS, HIDDEN)),

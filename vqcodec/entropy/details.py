@@ -32,12 +32,12 @@ SPLITS = 4  # ways to split a block: way n makes 2^n parts of its frames
 _MARGIN = 2  # of absent coefficients behind each axis of frequency; 1 block behind the others
 _FIELD = 16  # bits of each of the four sums that a cell of the canvas holds
 _SUMS = 4
-OVERALL = 2  # how much there is around a place in all blocks, and in its block
-INPUTS = OVERALL + 2 * _SUMS + 2  # of a predictor
+BAND, WITHIN = range(2)  # inputs of a predictor that are of all blocks, and of all of a block
+OVERALL = 2  # how many they are
+INPUTS = OVERALL + 2 * _SUMS + 2  # in all
 
 _BAND_SCALE = 16  # of the mean over all blocks
 _LARGEST = 4095  # sum or magnitude that is told apart from all above it
-LOGARITHMS = 97  # different logarithms of them
 _TIME_EDGES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 22)  # of 32 frequencies in time
 TIMES = len(_TIME_EDGES) + 1
 SPACES = BLOCK * BLOCK
@@ -87,6 +87,7 @@ def _logarithms() -> npt.NDArray[np.uint8]:
 
 
 _LOGARITHMS = _logarithms()
+LOUDNESSES = int(_LOGARITHMS[-1]) + 1  # different ones
 
 
 def _logarithm(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
@@ -141,9 +142,10 @@ class Seen:
         within: uint8 (P,) the logarithm of how much there is in a block, of this colour and those
             before.
         active: (a,) which of the n have anything around them.
-        inputs: uint8 (a, 6), (a, 11) or (a, 12) by colour, for those: these two; logarithms of
-            the four sums; but for the first colour also of the four that it has, and of the
-            magnitudes that the colours before have there.
+        spot, block: (a,) which of the spots, and of the blocks, they are in.
+        inputs: uint8 (a, 6), (a, 11) or (a, 12) by colour, for them: their ``bands`` and
+            ``within``; logarithms of the four sums; but for the first colour also of the four that
+            it has, and of the magnitudes that the colours before have there.
         known: (k,) which of the n are not 0 so far.
         sizes: (k,) their magnitudes in steps of the plane before.
         around: (k,) the sum of magnitudes around them in their own block.
@@ -155,6 +157,8 @@ class Seen:
     bands: npt.NDArray[np.uint8]
     within: npt.NDArray[np.uint8]
     active: npt.NDArray[np.intp]
+    spot: npt.NDArray[np.intp]
+    block: npt.NDArray[np.intp]
     inputs: npt.NDArray[np.uint8]
     known: npt.NDArray[np.intp]
     sizes: Integers
@@ -330,7 +334,7 @@ class Planes:
         bands, within = self._bands(own), _logarithm(self._loud[: colour + 1].sum(0))
         inputs = np.empty((len(active), OVERALL + len(sums) * _SUMS + colour), np.uint8)
         spot, block = divmod(active, geometry.blocks)
-        inputs[:, 0], inputs[:, 1] = bands.take(spot), within.take(block)
+        inputs[:, BAND], inputs[:, WITHIN] = bands.take(spot), within.take(block)
         for number, fields in enumerate(sums):
             first = OVERALL + number * _SUMS
             inputs[:, first : first + _SUMS] = _LOGARITHMS.take(_parts(fields.take(active)))
@@ -346,6 +350,8 @@ class Planes:
             bands=bands,
             within=within,
             active=active,
+            spot=spot,
+            block=block,
             inputs=inputs,
             known=known,
             sizes=np.abs(values[known]) // 2,

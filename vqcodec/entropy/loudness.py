@@ -1,10 +1,10 @@
 """How loud a coefficient of details may be: a small integer network that chooses its context.
 
-What has come together around a coefficient and in its block, where it is in frequency, and the
-codes of its block make one number, and a table has the costs of symbols for each value of it.
-Coefficients with nothing around them, which most are, take a shorter way: a number of their place
-and one of their block. Every number is an integer, and float32 holds them exactly, as in
-:mod:`vqcodec.entropy.integer`.
+What has come together around a coefficient, in its block and in its band, where it is in frequency,
+and the codes of its block make one number, and a table has the costs of symbols for each value of
+it. Coefficients with nothing around them, which most are, take a shorter way: a number of their
+place and band, and one of their block. Every number is an integer, and float32 holds them exactly,
+as in :mod:`vqcodec.entropy.integer`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from vqcodec.entropy.details import (
+    BAND,
     BLOCK,
     CLASSES,
     HIDDEN,
     KNOWN,
     SPACES,
     TIMES,
+    WITHIN,
     Grid,
     Seen,
 )
@@ -73,29 +75,40 @@ class DetailPrior:
         """
         return Loudness(self, block_means(blocks, self._codes))
 
-    def spots(self, colours: Array | int, spots: Array, bands: Array) -> npt.NDArray[np.int32]:
-        """What a coefficient's place adds, where nothing is around it.
+    def still_by_spot(
+        self, colours: Array | int, spots: Array, bands: Array
+    ) -> npt.NDArray[np.int32]:
+        """What places add where nothing is around them.
 
         Args:
-            colours, spots: rows and columns of the table of places.
+            colours: rows of the table ``still``.
+            spots: columns of it.
             bands: how much there is around these in all blocks.
         """
         found: npt.NDArray[np.int32] = (
-            self._still[colours, spots] + self._overall[colours, 0, bands]
+            self._still[colours, spots] + self._overall[colours, BAND, bands]
         )
         return found
 
-    def within(self, colours: Array | int, within: Array) -> npt.NDArray[np.int32]:
-        """What its block adds there, codes aside, given how much there is in it."""
-        found: npt.NDArray[np.int32] = self._overall[colours, 1, within]
+    def still_by_block(
+        self, colours: Array | int, codes: Array, within: Array
+    ) -> npt.NDArray[np.int32]:
+        """What blocks add there.
+
+        Args:
+            colours: of the coefficients.
+            codes: what the codes of the blocks add.
+            within: how much there is in them.
+        """
+        found: npt.NDArray[np.int32] = codes + self._overall[colours, WITHIN, within]
         return found
 
     def still(self, spots: Array, blocks: Array) -> Contexts:
         """Contexts of coefficients with nothing around them.
 
         Args:
-            spots: what their places add.
-            blocks: what their blocks add, codes and all, of a shape that fits.
+            spots: what their places add, see :meth:`still_by_spot`.
+            blocks: what their blocks add, see :meth:`still_by_block`; of a shape that fits.
         """
         value = spots + blocks
         value >>= OUTPUT_SHIFT
@@ -127,20 +140,18 @@ class Loudness:
 
     def __init__(self, prior: DetailPrior, blocks: npt.NDArray[np.int32]) -> None:
         self._prior = prior
-        self._still, self._blocks = blocks[:, HIDDEN], scaled(blocks[:, :HIDDEN])
+        self._still_codes, self._codes = blocks[:, HIDDEN], scaled(blocks[:, :HIDDEN])
 
     def contexts(self, seen: Seen) -> Contexts:
         """See :class:`~vqcodec.entropy.details.Predictor`."""
         prior, colour = self._prior, seen.colour
-        spots = prior.spots(colour, seen.spots, seen.bands)
-        contexts = prior.still(
-            spots[:, None], self._still + prior.within(colour, seen.within)
-        ).ravel()
+        spots = prior.still_by_spot(colour, seen.spots, seen.bands)
+        blocks = prior.still_by_block(colour, self._still_codes, seen.within)
+        contexts = prior.still(spots[:, None], blocks).ravel()
         if len(seen.active):
-            spot, block = divmod(seen.active, seen.blocks)
             places = seen.spots + colour * (TIMES * SPACES)
             contexts[seen.active] = prior.active(
-                seen.inputs, places[spot], self._blocks.take(block, axis=0)
+                seen.inputs, places[seen.spot], self._codes.take(seen.block, axis=0)
             )
         if len(seen.known):
             contexts[seen.known] = known_contexts(seen)

@@ -204,7 +204,8 @@ def quantise(wanted: Coefficients, before: Quantised | None, config: DetailConfi
 def unaimed(wanted: Coefficients, config: DetailConfig) -> Tensor:
     """What all planes would say if none was aimed: their grid (B, 3 F, H, W), in 8-bit values."""
     step = config.step_at(config.planes - 1)
-    values = (wanted.grid / step).trunc()
+    most = (LIMIT + 1 << config.planes - 1) - 1
+    values = (wanted.grid / step).trunc().clamp(-most, most)
     share = torch.where(values.abs() == 1, config.first, config.others)
     return step * (values + share * values.sign())
 

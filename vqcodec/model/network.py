@@ -238,19 +238,20 @@ class MSVQVAE(nn.Module):
 
         Args:
             decoded: (B, 3, T, H, W) in 0..1, these pictures.
-            wanted: what is.
+            wanted: what they lack, which planes are to say.
             planes: how many.
-            finest: what is wanted of the last plane there can be; None: the same.
+            finest: the same for the last of all planes of the model, if that is another.
         """
-        assert self.config.details is not None
-        found = [details.quantise(wanted, None, self.config.details)]
+        config = self.config.details
+        assert config is not None
+        found: list[Plane] = []
         known: Quantised | None = None
-        for plane in range(1, planes):
-            if finest is not None and plane + 1 == self.config.details.planes:
+        for plane in range(planes):
+            if found:
+                known = self.aimed(decoded, details.quantised(found[-1].symbols, known, config))
+            if finest is not None and plane + 1 == config.planes:
                 wanted = finest
-            known = details.quantised(found[-1].symbols, known, self.config.details)
-            known = self.aimed(decoded, known)
-            found.append(details.quantise(wanted, known, self.config.details))
+            found.append(details.quantise(wanted, known, config))
         return Detailed(found, known)
 
     def shown(self, decoded: Tensor, found: Detailed) -> Tensor:

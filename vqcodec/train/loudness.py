@@ -19,17 +19,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vqcodec.entropy.details import (
+    BAND,
     CLASSES,
     COLOURS,
     CONTEXTS,
     ENTRIES,
     HIDDEN,
     INPUTS,
-    LOGARITHMS,
+    LOUDNESSES,
     OVERALL,
     SPACES,
     SPLITS,
     TIMES,
+    WITHIN,
     Grid,
     Integers,
     Known,
@@ -171,8 +173,8 @@ class _Recorder(Known):
         shares = np.where(symbols != 0, self._kept, KEPT_STILL)
         shares[seen.active] = self._kept
         inputs = np.zeros((len(symbols), INPUTS), np.uint8)
-        inputs[:, 0] = np.repeat(seen.bands, seen.blocks)
-        inputs[:, 1] = np.tile(seen.within, len(seen.spots))
+        inputs[:, BAND] = np.repeat(seen.bands, seen.blocks)
+        inputs[:, WITHIN] = np.tile(seen.within, len(seen.spots))
         inputs[seen.active, : seen.inputs.shape[1]] = seen.inputs
         drawn = self._rng.random(len(symbols)) < shares
         drawn[seen.known] = False
@@ -202,7 +204,7 @@ class PlaneNetwork(nn.Module):
         super().__init__()
         self.plane = plane
         self.still = nn.Parameter(torch.full((COLOURS, TIMES, SPACES), 6.0))
-        self.overall = nn.Parameter(torch.zeros(COLOURS, OVERALL, LOGARITHMS))
+        self.overall = nn.Parameter(torch.zeros(COLOURS, OVERALL, LOUDNESSES))
         self.time = nn.Parameter(torch.zeros(COLOURS, TIMES, HIDDEN))
         self.space = nn.Parameter(torch.zeros(COLOURS, SPACES, HIDDEN))
         self.w1 = nn.Parameter(torch.randn(INPUTS, HIDDEN) * 0.3)
@@ -269,7 +271,7 @@ class PlaneNetwork(nn.Module):
         overall = _rounded(self.overall, _OUTPUT).flatten()
         first_of = (places // (TIMES * SPACES)) * OVERALL
         for number in range(OVERALL):
-            rows_of = (first_of + number) * LOGARITHMS + rows[0][:, number]
+            rows_of = (first_of + number) * LOUDNESSES + rows[0][:, number]
             still = still + overall[rows_of]
         first = inputs @ _rounded(self.w1, _WEIGHT) * (_WEIGHT / _OUTPUT)
         table = _rounded(self.time, _OUTPUT)[:, :, None] + _rounded(self.space, _OUTPUT)[:, None]
@@ -323,10 +325,10 @@ def count(tensors: dict[str, NDArray[Any]], samples: Samples, means: NDArray[np.
         active = inputs[:, OVERALL:].any(1)
         contexts = np.empty(len(inputs), np.int16)
         colours, spots = divmod(places[~active], TIMES * SPACES)
-        bands, within = inputs[~active, :OVERALL].T
+        bands, within = inputs[~active, BAND], inputs[~active, WITHIN]
         contexts[~active] = prior.still(
-            prior.spots(colours, spots, bands),
-            own[~active, HIDDEN] + prior.within(colours, within),
+            prior.still_by_spot(colours, spots, bands),
+            prior.still_by_block(colours, own[~active, HIDDEN], within),
         )
         contexts[active] = prior.active(
             inputs[active], places[active], scaled(own[active, :HIDDEN])
