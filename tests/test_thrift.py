@@ -9,7 +9,7 @@ from detail_values import dequantise, planes_of
 from synthetic import random_config, random_tensors
 from video_builders import scene
 
-from vqcodec.entropy.details import CONTEXTS, ENTRIES, OVERALL, Known, refined
+from vqcodec.entropy.details import CONTEXTS, ENTRIES, Known, refined
 from vqcodec.entropy.prior import Prior
 from vqcodec.entropy.tables import costs_of
 from vqcodec.model.checkpoint import load
@@ -66,18 +66,12 @@ def grids(planes):
 
 @pytest.fixture(scope="module")
 def prior(grids):
-    """It knows how often symbols are in each context, the contexts being chosen by chance.
-
-    But not by how much there is in a whole block or in all of them: each choice would move all
-    others there. The shipped prior is told, below.
-    """
+    """It knows how often symbols are in each context, the contexts being chosen by chance."""
     config = dataclasses.replace(random_config([(8, 8, 16)], hidden=4, embedding=2), planes=3)
     tensors = random_tensors(config, 0)
     for plane in range(3):
         costs = f"details.{plane}.costs"
         tensors[costs] = np.abs(tensors[costs])
-        tensors[f"details.{plane}.overall"][:] = 0
-        tensors[f"details.{plane}.w1"][:OVERALL] = 0
     planes = Prior.from_tensors(config, tensors).planes(CODES, grids[0].shape)
     for plane, grid in enumerate(grids):
         planes.code(counter := Counter(grid))

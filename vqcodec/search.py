@@ -144,15 +144,23 @@ def _worth(
     network: MSVQVAE, clips: Tensor, codes: list[Tensor], planes: int, prior: Prior
 ) -> Tensor:
     """(B,) squared error, mean over the colours, over bits: of codes and so many planes."""
-    decoded = network.reconstruct(codes).clip
-    found = network.details(decoded, network.lacking(clips, decoded), planes)
-    error = (255 * (network.shown(decoded, found) - clips)).square().flatten(1).sum(1) / 3
+    found, shown = _with_details(network, clips, codes, planes)
+    error = (255 * (shown - clips)).square().flatten(1).sum(1) / 3
     bits = [
         sum(float(cost.sum()) for cost in prior.cost(chunk[: len(codes)]))
         + sum(prior.detail_bits(chunk))
-        for chunk in _chunks([*codes, *(plane.symbols for plane in found.planes)])
+        for chunk in _chunks([*codes, *(plane.symbols for plane in found)])
     ]
     return error / torch.tensor(bits, device=error.device).clamp(min=1)
+
+
+def _with_details(
+    network: MSVQVAE, clips: Tensor, codes: Sequence[Tensor], planes: int
+) -> tuple[list[Plane], Tensor]:
+    """So many planes of what clips have beyond codes, at least one, and what both show."""
+    decoded = network.reconstruct(codes).clip
+    found = network.details(decoded, network.lacking(clips, decoded), planes)
+    return found.planes, network.shown(decoded, found)
 
 
 def _last_plane(
@@ -218,12 +226,10 @@ class _Search:
     @torch.no_grad()
     def _shown(self, grids: list[Tensor]) -> Tensor:
         """(B,) distortion of what is shown."""
-        network = self.network
         if not self.planes:
-            return self._distortion(network.decode(grids))
-        decoded = network.reconstruct(grids).clip
-        found = network.details(decoded, network.lacking(self.clips, decoded), self.planes)
-        return self._distortion(network.shown(decoded, found))
+            return self._distortion(self.network.decode(grids))
+        _, shown = _with_details(self.network, self.clips, grids, self.planes)
+        return self._distortion(shown)
 
     def _look(self, grids: list[Tensor], model: bool = True) -> _State:
         """How good codes are and, with ``model``, where it gets better from there."""

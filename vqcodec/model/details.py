@@ -205,9 +205,8 @@ def unaimed(wanted: Coefficients, config: DetailConfig) -> Tensor:
     """What all planes would say if none was aimed: their grid (B, 3 F, H, W), in 8-bit values."""
     step = config.step_at(config.planes - 1)
     most = (LIMIT + 1 << config.planes - 1) - 1
-    values = (wanted.grid / step).trunc().clamp(-most, most)
-    share = torch.where(values.abs() == 1, config.first, config.others)
-    return step * (values + share * values.sign())
+    values = (wanted.grid / step).clamp(-most, most).to(torch.int16)
+    return step * torch.from_numpy(config.likely(values.cpu().numpy())).to(values.device)
 
 
 def quantised(symbols: Tensor, before: Quantised | None, config: DetailConfig) -> Quantised:

@@ -268,11 +268,9 @@ class PlaneNetwork(nn.Module):
         for level, own in enumerate(codes):
             blocks = blocks + functional.embedding(own, self._of_codes(level)).mean(1)
         still = _rounded(self.still, _OUTPUT).flatten()[places] + blocks[owners, HIDDEN]
-        overall = _rounded(self.overall, _OUTPUT).flatten()
-        first_of = (places // (TIMES * SPACES)) * OVERALL
-        for number in range(OVERALL):
-            rows_of = (first_of + number) * LOUDNESSES + rows[0][:, number]
-            still = still + overall[rows_of]
+        overall, colours = _rounded(self.overall, _OUTPUT), places // (TIMES * SPACES)
+        for number in (BAND, WITHIN):
+            still = still + overall[colours, number, rows[0][:, number].int()]
         first = inputs @ _rounded(self.w1, _WEIGHT) * (_WEIGHT / _OUTPUT)
         table = _rounded(self.time, _OUTPUT)[:, :, None] + _rounded(self.space, _OUTPUT)[:, None]
         first = first + table.flatten(0, 2)[places] + blocks[owners, :HIDDEN]
